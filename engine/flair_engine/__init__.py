@@ -1,0 +1,1 @@
+"""flair-engine: land-cover maps from aerial images."""

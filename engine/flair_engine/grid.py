@@ -1,0 +1,121 @@
+"""Raster size, tile and margin to tiles: pure arithmetic on whole pixels.
+
+The grid is anchored at the raster's top-left pixel. Core (i, j) covers rows [i*C, (i+1)*C) and
+columns [j*C, (j+1)*C) with C = tile - 2*margin; its tile reaches `margin` further on every side.
+Cores cover every pixel exactly once; what falls outside the raster is reflected when read and cut
+when written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flair_engine.errors import GeometryError
+from flair_engine.manifest import check_geometry
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """A rectangle of a raster, whole pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        """Row past the last one."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        """Column past the last one."""
+        return self.left + self.width
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Row and column slices, to index the last two axes of an array."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """The tiles of a raster. Raises GeometryError for sizes that make no grid."""
+
+    height: int
+    """Rows of the raster."""
+    width: int
+    """Columns of the raster."""
+    tile_px: int
+    margin_px: int
+
+    def __post_init__(self) -> None:
+        check_geometry(self.tile_px, self.margin_px)
+        if self.height < 1 or self.width < 1:
+            raise GeometryError(
+                f"raster of {self.height} x {self.width} px has no pixel: give one with some"
+            )
+
+    @property
+    def core_px(self) -> int:
+        """Edge of the square of labels one tile yields."""
+        return self.tile_px - 2 * self.margin_px
+
+    @property
+    def rows(self) -> int:
+        """Number of core rows."""
+        return -(-self.height // self.core_px)
+
+    @property
+    def cols(self) -> int:
+        """Number of core columns."""
+        return -(-self.width // self.core_px)
+
+    def core(self, i: int, j: int) -> Window:
+        """Return the pixels core (i, j) labels, cut at the raster's edge."""
+        top, left = i * self.core_px, j * self.core_px
+        return Window(
+            top=top,
+            left=left,
+            height=min(self.core_px, self.height - top),
+            width=min(self.core_px, self.width - left),
+        )
+
+    def tile(self, i: int, j: int) -> Window:
+        """Return the pixels tile (i, j) reads, `tile_px` square; it may reach outside."""
+        return Window(
+            top=i * self.core_px - self.margin_px,
+            left=j * self.core_px - self.margin_px,
+            height=self.tile_px,
+            width=self.tile_px,
+        )
+
+
+def reflected(start: int, stop: int, size: int) -> np.ndarray:
+    """Return for positions start..stop-1 of an endless mirrored axis the indices 0..size-1.
+
+    The edge pixel is not repeated (numpy's `reflect`), the mirror repeats where the axis is
+    shorter than the reach, and an axis of one pixel is repeated: for any `before` and `after`,
+    `a[reflected(-before, len(a) + after, len(a))]` equals
+    `np.pad(a, (before, after), mode="reflect")`.
+    """
+    positions = np.arange(start, stop)
+    if size == 1:
+        return np.zeros_like(positions)
+    period = 2 * (size - 1)
+    folded = positions % period
+    return np.minimum(folded, period - folded)
+
+
+def cut(image: np.ndarray, window: Window) -> np.ndarray:
+    """Return `window` of `image` [..., H, W], reflected outside; a view where it lies inside."""
+    height, width = image.shape[-2:]
+    inside = window.top >= 0 <= window.left and window.bottom <= height and window.right <= width
+    if inside:
+        return image[(..., *window.slices)]
+    rows = reflected(window.top, window.bottom, height)
+    cols = reflected(window.left, window.right, width)
+    return image[..., rows[:, None], cols[None, :]]

@@ -1,0 +1,300 @@
+"""The contract between exporter and engine: one JSON value inside the ONNX file.
+
+The value stands under the metadata key `flair`. Reading is strict: no field has a default, an
+unknown schema is refused, and every fault is named in one message.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flair_engine.errors import GeometryError, ManifestError
+
+if TYPE_CHECKING:
+    import onnx
+
+SCHEMA = 1
+METADATA_KEY = "flair"
+INPUT_NAME = "image"
+OUTPUT_NAMES = ("labels", "confidence", "probabilities")
+PRECISIONS = ("fp32", "fp16")
+TILE_STEP_PX = 32
+"""Every network of the collection halves its input five times."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LandCoverClass:
+    """One class of the nomenclature."""
+
+    value: int
+    """Value written to the map, 1..255; 0 is nodata."""
+    name: str
+    color: str
+    """`#rrggbb`."""
+    active: bool
+    """False for a class the network was not trained on; it is never predicted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalization:
+    """Per-band statistics of raw 0..255 values, applied inside the graph as (x - mean) / std."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """Everything the engine knows of a model. Field by field the manifest's JSON."""
+
+    schema: int
+    name: str
+    architecture: str
+    bands: tuple[str, ...]
+    gsd_m: float
+    """Ground sampling distance the network was trained at, metres per pixel."""
+    tile_px: int
+    """Edge of the square the network reads."""
+    margin_px: int
+    """Context on each side of a tile whose labels are not kept."""
+    precision: str
+    classes: tuple[LandCoverClass, ...]
+    normalization: Normalization
+    outputs: tuple[str, ...]
+    weights_sha256: str
+    exporter: str
+
+    @property
+    def core_px(self) -> int:
+        """Edge of the square of labels one tile yields: tile - 2 * margin."""
+        return self.tile_px - 2 * self.margin_px
+
+    @property
+    def active_classes(self) -> tuple[LandCoverClass, ...]:
+        """The classes that can be predicted, by ascending value."""
+        return tuple(entry for entry in self.classes if entry.active)
+
+    def to_json(self) -> str:
+        """Return the manifest as one JSON object with the fields in the order of this class."""
+        return json.dumps(asdict(self))
+
+
+def check_geometry(tile_px: int, margin_px: int) -> None:
+    """Raise GeometryError unless the networks can run on `tile_px` and keep something of it."""
+    if tile_px < TILE_STEP_PX or tile_px % TILE_STEP_PX:
+        below = max(TILE_STEP_PX, tile_px - tile_px % TILE_STEP_PX)
+        raise GeometryError(
+            f"tile {tile_px} px is not a positive multiple of {TILE_STEP_PX}, which the network "
+            f"needs: use {below} or {below + TILE_STEP_PX}"
+        )
+    if margin_px < 0 or 2 * margin_px >= tile_px:
+        raise GeometryError(
+            f"margin {margin_px} px leaves nothing of a {tile_px} px tile: "
+            f"use 0 to {(tile_px - 1) // 2}"
+        )
+
+
+def parse_manifest(text: str, origin: str) -> ModelSpec:
+    """Build the ModelSpec of a manifest; `origin` names the file in messages.
+
+    Raises ManifestError that lists every fault found.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ManifestError(
+            f"{origin}: its manifest is not JSON ({error}). Re-export the model."
+        ) from error
+    faults = _faults(value)
+    if faults:
+        raise ManifestError(f"{origin}: {'; '.join(faults)}. Re-export the model.")
+    normalization = value["normalization"]
+    return ModelSpec(
+        **{
+            **value,
+            "bands": tuple(value["bands"]),
+            "classes": tuple(LandCoverClass(**entry) for entry in value["classes"]),
+            "normalization": Normalization(
+                mean=tuple(normalization["mean"]), std=tuple(normalization["std"])
+            ),
+            "outputs": tuple(value["outputs"]),
+        }
+    )
+
+
+def attach_manifest(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Write `spec` into the metadata of `model`, replacing one that is there."""
+    others = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(others)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, spec.to_json()
+
+
+def read_model_spec(path: Path | str) -> ModelSpec:
+    """Read the manifest of an ONNX file and check that its graph keeps what it promises.
+
+    Raises ManifestError where the file is absent, is no ONNX, has no manifest, has a faulty one,
+    or has inputs and outputs other than those it names.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not Path(path).is_file():
+        raise ManifestError(f"{path}: no such model file. Give the .onnx that flair-export wrote.")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except DecodeError as error:
+        raise ManifestError(
+            f"{path}: not a complete ONNX file. Export or copy it again."
+        ) from error
+    return spec_of(model, str(path))
+
+
+def spec_of(model: onnx.ModelProto, origin: str) -> ModelSpec:
+    """Return the checked ModelSpec of a loaded ONNX model; `origin` names it in messages."""
+    text = next((e.value for e in model.metadata_props if e.key == METADATA_KEY), None)
+    if text is None:
+        raise ManifestError(
+            f"{origin}: has no '{METADATA_KEY}' manifest, so its bands, classes and geometry are "
+            "unknown. Export the checkpoint with flair-export."
+        )
+    spec = parse_manifest(text, origin)
+    tensors = {t.name: _declared(t) for t in (*model.graph.input, *model.graph.output)}
+    expected = expected_tensors(spec)
+    faults = [
+        f"{name} is {_show(tensors.get(name))} but the manifest says {_show(shape)}"
+        for name, shape in expected.items()
+        if tensors.get(name) != shape
+    ]
+    if extra := sorted(tensors.keys() - expected.keys()):
+        faults.append(f"{', '.join(extra)} not named in the manifest")
+    if faults:
+        raise ManifestError(f"{origin}: {'; '.join(faults)}. Re-export the model.")
+    return spec
+
+
+def expected_tensors(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    """Return the uint8 inputs and outputs by name with their shapes past the batch axis."""
+    core = (spec.core_px, spec.core_px)
+    channels = max(entry.value for entry in spec.classes)
+    shapes = {"labels": core, "confidence": core, "probabilities": (channels, *core)}
+    return {
+        INPUT_NAME: (len(spec.bands), spec.tile_px, spec.tile_px),
+        **{name: shapes[name] for name in spec.outputs},
+    }
+
+
+def _declared(tensor: onnx.ValueInfoProto) -> tuple[int, ...] | None:
+    """Shape past the batch axis of a uint8 tensor; None for another type or unknown shape."""
+    import onnx
+
+    kind = tensor.type.tensor_type
+    if kind.elem_type != onnx.TensorProto.UINT8 or len(kind.shape.dim) < 1:
+        return None
+    return tuple(dim.dim_value for dim in kind.shape.dim[1:])
+
+
+def _show(shape: tuple[int, ...] | None) -> str:
+    return "absent or not uint8" if shape is None else f"uint8 {['N', *shape]}".replace("'", "")
+
+
+def _faults(value: Any) -> list[str]:
+    """Return everything wrong with a decoded manifest, in the words of the message."""
+    if not isinstance(value, dict):
+        return [f"manifest is a JSON {type(value).__name__}, not an object"]
+    if value.get("schema") != SCHEMA:
+        return [f"schema is {value.get('schema', 'missing')}, this engine reads {SCHEMA}"]
+    faults = [f"{key} is missing" for key in ModelSpec.__dataclass_fields__ if key not in value]
+    faults += [f"{key} is unknown" for key in value if key not in ModelSpec.__dataclass_fields__]
+    faults += [
+        f"{key} is {json.dumps(value[key])[:80]}, expected {expected}"
+        for key, (rule, expected) in _RULES.items()
+        if key in value and not rule(value[key])
+    ]
+    if faults:
+        return faults
+    statistics, bands = value["normalization"], len(value["bands"])
+    if not len(statistics["mean"]) == len(statistics["std"]) == bands:
+        faults.append(f"normalization does not have one mean and std for each of {bands} bands")
+    values = [entry["value"] for entry in value["classes"]]
+    if values != sorted(set(values)):
+        faults.append("class values are not in ascending order without repetition")
+    try:
+        check_geometry(value["tile_px"], value["margin_px"])
+    except GeometryError as error:
+        faults.append(str(error))
+    return faults
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_class(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == LandCoverClass.__dataclass_fields__.keys()
+        and _is_int(value["value"])
+        and 1 <= value["value"] <= 255
+        and _is_text(value["name"])
+        and isinstance(value["color"], str)
+        and re.fullmatch(r"#[0-9a-f]{6}", value["color"]) is not None
+        and isinstance(value["active"], bool)
+    )
+
+
+def _is_normalization(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"mean", "std"}
+        and all(isinstance(value[key], list) and value[key] for key in ("mean", "std"))
+        and all(_is_number(number) for number in value["mean"])
+        and all(_is_number(number) and number > 0 for number in value["std"])
+    )
+
+
+def _is_list_of(rule: Any) -> Any:
+    return lambda value: isinstance(value, list) and bool(value) and all(map(rule, value))
+
+
+_RULES: dict[str, tuple[Any, str]] = {
+    "name": (_is_text, "a text"),
+    "architecture": (_is_text, "a text"),
+    "bands": (_is_list_of(_is_text), "a list of band names"),
+    "gsd_m": (lambda v: _is_number(v) and v > 0, "metres per pixel, above 0"),
+    "tile_px": (_is_int, "a whole number"),
+    "margin_px": (_is_int, "a whole number"),
+    "precision": (lambda v: v in PRECISIONS, " or ".join(PRECISIONS)),
+    "classes": (
+        lambda v: _is_list_of(_is_class)(v) and any(entry["active"] for entry in v),
+        "classes {value 1..255, name, color #rrggbb, active}, one active at least",
+    ),
+    "normalization": (_is_normalization, "{mean, std} lists of numbers, std above 0"),
+    "outputs": (
+        lambda v: (
+            isinstance(v, list)
+            and v[:1] == ["labels"]
+            and v == [name for name in OUTPUT_NAMES if name in v]
+        ),
+        "labels, then optionally confidence and probabilities",
+    ),
+    "weights_sha256": (
+        lambda v: isinstance(v, str) and re.fullmatch(r"[0-9a-f]{64}", v) is not None,
+        "64 hexadecimal digits",
+    ),
+    "exporter": (_is_text, "a text"),
+}

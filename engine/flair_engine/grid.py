@@ -115,7 +115,8 @@ def cut(image: np.ndarray, window: Window) -> np.ndarray:
     height, width = image.shape[-2:]
     inside = window.top >= 0 <= window.left and window.bottom <= height and window.right <= width
     if inside:
-        return image[(..., *window.slices)]
-    rows = reflected(window.top, window.bottom, height)
-    cols = reflected(window.left, window.right, width)
-    return image[..., rows[:, None], cols[None, :]]
+        rows, cols = window.slices
+        return image[..., rows, cols]
+    mirrored_rows = reflected(window.top, window.bottom, height)
+    mirrored_cols = reflected(window.left, window.right, width)
+    return image[..., mirrored_rows[:, None], mirrored_cols[None, :]]

@@ -68,7 +68,7 @@ def open_session(
     source = model if isinstance(model, bytes) else str(model)
     try:
         session = runtime.InferenceSession(source, options, providers=providers)
-    except Exception as error:  # noqa: BLE001  the runtime's own classes derive from Exception alone
+    except Exception as error:  # the runtime's own classes have no other common base
         name = "the model" if isinstance(model, bytes) else model
         raise EngineError(f"{name}: ONNX Runtime refuses it: {_first_line(error)}") from error
     if device != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":

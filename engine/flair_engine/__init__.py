@@ -1,1 +1,23 @@
-"""flair-engine: land-cover maps from aerial images."""
+"""flair-engine: land-cover maps from aerial images with IGN's FLAIR models.
+
+Importing this package loads neither torch nor an inference runtime nor GDAL; each is loaded by the
+call that needs it. Modules depend on one another in this order only:
+errors, manifest, grid, strips, backends, pipeline, report; sources, landcover; api; cli.
+"""
+
+from flair_engine.api import Model, RunOptions, segment
+from flair_engine.errors import FlairError
+from flair_engine.grid import Grid
+from flair_engine.manifest import ModelSpec, read_model_spec
+from flair_engine.report import Report
+
+__all__ = [
+    "FlairError",
+    "Grid",
+    "Model",
+    "ModelSpec",
+    "Report",
+    "RunOptions",
+    "read_model_spec",
+    "segment",
+]

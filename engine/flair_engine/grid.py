@@ -67,12 +67,12 @@ class Grid:
     @property
     def rows(self) -> int:
         """Number of core rows."""
-        return -(-self.height // self.core_px)
+        return ceil_div(self.height, self.core_px)
 
     @property
     def cols(self) -> int:
         """Number of core columns."""
-        return -(-self.width // self.core_px)
+        return ceil_div(self.width, self.core_px)
 
     def core(self, i: int, j: int) -> Window:
         """Return the pixels core (i, j) labels, cut at the raster's edge."""
@@ -92,6 +92,11 @@ class Grid:
             height=self.tile_px,
             width=self.tile_px,
         )
+
+
+def ceil_div(whole: int, part: int) -> int:
+    """Return how many `part`s cover `whole`."""
+    return -(whole // -part)
 
 
 def reflected(start: int, stop: int, size: int) -> np.ndarray:

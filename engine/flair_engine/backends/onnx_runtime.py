@@ -2,24 +2,111 @@
 
 from __future__ import annotations
 
-import os
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from flair_engine.errors import EngineError
+import numpy as np
+
+from flair_engine.backends import available_cpus
+from flair_engine.errors import EngineError, InferenceError
+from flair_engine.manifest import INPUT_NAME, ModelSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import onnxruntime as ort
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+CUDA_PROVIDER = "CUDAExecutionProvider"
+DEFAULT_BATCH = {"cpu": 1, "cuda": 8}
+
+
+class OrtSlot:
+    """One batch of host memory; inference runs in the backend's worker thread."""
+
+    def __init__(self, backend: OrtBackend) -> None:
+        spec = backend.spec
+        shape = (backend.batch, len(spec.bands), spec.tile_px, spec.tile_px)
+        self.images_nchw = np.zeros(shape, np.uint8)
+        self._backend = backend
+        self._future: Future[Mapping[str, np.ndarray]] | None = None
+
+    def submit(self) -> None:
+        """Queue inference behind the slots submitted before."""
+        self._future = self._backend.enqueue(self.images_nchw)
+
+    def wait(self) -> Mapping[str, np.ndarray]:
+        """Return the outputs of the last `submit`; see Slot."""
+        assert self._future is not None, "wait before submit"
+        return self._future.result()
+
+
+class OrtBackend:
+    """A model in ONNX Runtime with `slots` batches that are run in the order of submission.
+
+    Raises EngineError where the runtime or device is missing or refuses the model.
+    """
+
+    engine = "ort"
+
+    def __init__(
+        self,
+        model: Path,
+        spec: ModelSpec,
+        *,
+        device: str = "cpu",
+        batch: int | None = None,
+        slots: int = 2,
+        threads: int | None = None,
+    ) -> None:
+        threads = threads or available_cpus()
+        self._session = open_session(model, device=device, threads=threads)
+        self._run_s = 0.0
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="infer")
+        self.device = "cuda:0" if device == "cuda" else device
+        self.spec = spec
+        self.batch = batch or DEFAULT_BATCH[device.partition(":")[0]]
+        place = f"{threads} CPU thread{'s'[: threads != 1]}" if device == "cpu" else self.device
+        self.description = f"ONNX Runtime {metadata_version()} on {place}"
+        self.slots: Sequence[OrtSlot] = [OrtSlot(self) for _ in range(slots)]
+
+    @property
+    def busy_s(self) -> Mapping[str, float]:
+        """Seconds inside the runtime."""
+        return {"infer": self._run_s}
+
+    def enqueue(self, images_nchw: np.ndarray) -> Future[Mapping[str, np.ndarray]]:
+        """Run uint8 [N, bands, T, T] after what was enqueued before."""
+        return self._worker.submit(self._run, images_nchw)
+
+    def close(self) -> None:
+        """Wait for work in flight; see Backend."""
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, images_nchw: np.ndarray) -> Mapping[str, np.ndarray]:
+        start = time.perf_counter()
+        try:
+            outputs = self._session.run(list(self.spec.outputs), {INPUT_NAME: images_nchw})
+        except Exception as error:  # the runtime's own classes have no other common base
+            raise InferenceError(
+                f"ONNX Runtime failed on a batch of {self.batch} tiles of {self.spec.tile_px} px: "
+                f"{_first_line(error)}. If memory ran out, use a smaller --batch"
+            ) from error
+        self._run_s += time.perf_counter() - start
+        return dict(zip(self.spec.outputs, outputs, strict=True))
+
+
+def has_cuda() -> bool:
+    """Return whether the installed onnxruntime has CUDA; whether it starts is another matter."""
+    return CUDA_PROVIDER in import_onnxruntime().get_available_providers()
 
 
 def import_onnxruntime() -> Any:
     """Import onnxruntime. Raises EngineError where it is absent or installed twice over."""
-    installed = [name for name in DISTRIBUTIONS if _is_installed(name)]
-    if len(installed) > 1:
+    if all(_version(name) for name in DISTRIBUTIONS):
         raise EngineError(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files. "
             "Run: pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
@@ -34,21 +121,6 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs this process may use, which a container can make few."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def open_session(
     model: Path | bytes, *, device: str = "cpu", threads: int | None = None
 ) -> ort.InferenceSession:
@@ -61,7 +133,7 @@ def open_session(
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or available_cpus()
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors only: they come back as exceptions too
     # Denormals cost x86 CPUs a hundred times a normal number and never decide a label.
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     providers = _providers(runtime, device)
@@ -70,30 +142,43 @@ def open_session(
         session = runtime.InferenceSession(source, options, providers=providers)
     except Exception as error:  # the runtime's own classes have no other common base
         name = "the model" if isinstance(model, bytes) else model
-        raise EngineError(f"{name}: ONNX Runtime refuses it: {_first_line(error)}") from error
-    if device != "cpu" and session.get_providers()[0] != "CUDAExecutionProvider":
         raise EngineError(
-            f"device {device} was asked for but ONNX Runtime could not start CUDA there "
-            "(driver, CUDA or cuDNN missing or too old). Check nvidia-smi, or use --device cpu"
+            f"{name}: ONNX Runtime {runtime.__version__} refuses it ({_first_line(error)}). "
+            "Export it again, or install a newer onnxruntime"
+        ) from error
+    # ONNX Runtime falls back to the CPU without an error where CUDA does not start.
+    if device != "cpu" and session.get_providers()[0] != CUDA_PROVIDER:
+        raise EngineError(
+            f"device {device} was asked for but ONNX Runtime could not start CUDA there (driver, "
+            "CUDA or cuDNN missing or too old). Check nvidia-smi, or use --device cpu"
         )
     return session
+
+
+def metadata_version() -> str:
+    """Return the version of the installed onnxruntime distribution."""
+    return next((v for v in map(_version, DISTRIBUTIONS) if v), "unknown")
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _providers(runtime: Any, device: str) -> list[Any]:
     if device == "cpu":
         return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+    if CUDA_PROVIDER not in runtime.get_available_providers():
         raise EngineError(
             f"device {device} was asked for but this onnxruntime has no CUDA. Run: "
             "pip uninstall -y onnxruntime && pip install 'flair-engine[cuda]', or use --device cpu"
         )
     index = device.partition(":")[2] or "0"
     # TF32 keeps 10 bits of mantissa: FP32 must mean FP32 for a run to serve as a reference.
-    return [
-        ("CUDAExecutionProvider", {"device_id": index, "use_tf32": "0"}),
-        "CPUExecutionProvider",
-    ]
+    return [(CUDA_PROVIDER, {"device_id": index, "use_tf32": "0"}), "CPUExecutionProvider"]
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,79 @@
+"""What a run did: counts, times, rates, and where the time went."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """The result of one run."""
+
+    output: str
+    model: str
+    weights_sha256: str
+    engine: str
+    device: str
+    description: str
+    precision: str
+    batch: int
+    slots: int
+    tile_px: int
+    margin_px: int
+    gsd_m: float
+    height: int
+    width: int
+    tiles: int
+    start_up_s: float
+    """Loading the model and opening the raster."""
+    wall_s: float
+    """From the first read to the published map."""
+    busy_s: Mapping[str, float]
+    """By stage; stages overlap, so the sum exceeds `wall_s`."""
+    pixels_by_class: Mapping[str, int]
+    """By class name, classes that occur."""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the raster."""
+        return self.height * self.width
+
+    @property
+    def mpx_per_s(self) -> float:
+        """Raster megapixels per second of `wall_s`."""
+        return self.pixels / 1e6 / self.wall_s
+
+    @property
+    def km2_per_h(self) -> float:
+        """Ground covered per hour at the model's ground sampling distance."""
+        return self.mpx_per_s * self.gsd_m**2 * 3600
+
+    @property
+    def slowest_stage(self) -> str:
+        """The stage that was busy longest."""
+        return max(self.busy_s, key=lambda stage: self.busy_s[stage])
+
+    @property
+    def closing_line(self) -> str:
+        """One line for people."""
+        busy = self.busy_s[self.slowest_stage] / self.wall_s
+        return (
+            f"{self.output}: {self.pixels / 1e6:.2f} Mpx in {self.wall_s:.1f} s, "
+            f"{self.mpx_per_s:.2f} Mpx/s, {self.km2_per_h:.1f} km²/h; "
+            f"slowest stage: {self.slowest_stage} (busy {busy:.0%})"
+        )
+
+    def to_json(self) -> str:
+        """Return every field and rate as one JSON object."""
+        rates = {
+            "pixels": self.pixels,
+            "mpx_per_s": self.mpx_per_s,
+            "km2_per_h": self.km2_per_h,
+            "slowest_stage": self.slowest_stage,
+        }
+        return json.dumps({**asdict(self), **rates}, indent=2)

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flair_engine.errors import GeometryError
+from flair_engine.grid import Grid, Window, ceil_div, cut, reflected
+
+
+@st.composite
+def grids(draw):
+    tile_px = 32 * draw(st.integers(1, 4))
+    return Grid(
+        height=draw(st.integers(1, 300)),
+        width=draw(st.integers(1, 300)),
+        tile_px=tile_px,
+        margin_px=draw(st.integers(0, (tile_px - 1) // 2)),
+    )
+
+
+@given(grids())
+def test_cores_cover_every_pixel_exactly_once(grid):
+    cover = np.zeros((grid.height, grid.width), int)
+    for i in range(grid.rows):
+        for j in range(grid.cols):
+            cover[grid.core(i, j).slices] += 1
+    assert (cover == 1).all()
+
+
+@given(grids(), st.data())
+def test_tile_reaches_margin_past_its_core(grid, data):
+    i = data.draw(st.integers(0, grid.rows - 1))
+    j = data.draw(st.integers(0, grid.cols - 1))
+    core, tile = grid.core(i, j), grid.tile(i, j)
+    assert (tile.height, tile.width) == (grid.tile_px, grid.tile_px)
+    assert (core.top - tile.top, core.left - tile.left) == (grid.margin_px, grid.margin_px)
+    assert core.bottom <= tile.bottom - grid.margin_px
+    assert 1 <= core.height <= grid.core_px
+    assert 1 <= core.width <= grid.core_px
+
+
+@given(st.integers(1, 40), st.integers(0, 120), st.integers(0, 120))
+def test_reflected_is_numpy_pad(size, before, after):
+    axis = np.arange(size)
+    expected = np.pad(axis, (before, after), mode="reflect")
+    assert (reflected(-before, size + after, size) == expected).all()
+
+
+@given(grids(), st.data())
+def test_cut_is_a_window_of_the_padded_image(grid, data):
+    image = np.arange(2 * grid.height * grid.width).reshape(2, grid.height, grid.width)
+    i = data.draw(st.integers(0, grid.rows - 1))
+    j = data.draw(st.integers(0, grid.cols - 1))
+    tile, margin = grid.tile(i, j), grid.margin_px
+    after = grid.core_px + margin
+    padded = np.pad(image, ((0, 0), (margin, after), (margin, after)), mode="reflect")
+    rows = slice(tile.top + margin, tile.bottom + margin)
+    cols = slice(tile.left + margin, tile.right + margin)
+    assert (cut(image, tile) == padded[:, rows, cols]).all()
+
+
+def test_cut_inside_is_a_view():
+    image = np.zeros((3, 50, 60), np.uint8)
+    assert cut(image, Window(top=0, left=10, height=50, width=50)).base is image
+
+
+@given(st.integers(0, 1000), st.integers(1, 50))
+def test_ceil_div_covers(whole, part):
+    assert ceil_div(whole, part) == len(range(0, whole, part))
+
+
+@pytest.mark.parametrize(("tile_px", "text"), [(0, "use 32 or 64"), (100, "use 96 or 128")])
+def test_tile_that_the_network_cannot_halve(tile_px, text):
+    with pytest.raises(GeometryError, match=text):
+        Grid(height=9, width=9, tile_px=tile_px, margin_px=0)
+
+
+@pytest.mark.parametrize("margin_px", [-1, 16, 20])
+def test_margin_that_leaves_nothing(margin_px):
+    with pytest.raises(GeometryError, match="use 0 to 15"):
+        Grid(height=9, width=9, tile_px=32, margin_px=margin_px)
+
+
+def test_empty_raster():
+    with pytest.raises(GeometryError, match="has no pixel"):
+        Grid(height=0, width=9, tile_px=32, margin_px=0)

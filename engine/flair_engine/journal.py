@@ -8,6 +8,7 @@ dropped. A run that is resumed must be the same run in everything that could cha
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -129,7 +130,9 @@ class Journal(AbstractContextManager["Journal"]):
     def close(self) -> None:
         """Close the files and give up the lock; a second call does nothing."""
         while self._files:
-            self._files.pop().close()
+            # A full disk refuses what is still buffered; the journal does not count on it.
+            with contextlib.suppress(OSError):
+                self._files.pop().close()
         self._lock.release()
 
     def __exit__(

@@ -278,7 +278,7 @@ def same_crs(one: CRS | None, other: CRS | None) -> bool:
 
 
 def _parameters(crs: CRS) -> dict[str, object]:
-    datum = ("ellps", "datum", "towgs84", "no_defs", "type", "wktext")
+    datum = ("ellps", "a", "b", "rf", "datum", "towgs84", "no_defs", "type", "wktext")
     return {key: value for key, value in crs.to_dict().items() if key not in datum}
 
 

@@ -76,7 +76,7 @@ def export(
     card = choose_card(read, options.model or _named_by_hub_id(str(checkpoint)))
     check_images(options.verify, card.bands)
     net = load_network(read, card)
-    spec = model_spec(card, read.sha256, options)
+    spec = model_spec(card, weights_name(str(checkpoint)), read.sha256, options)
     progress("building the graph")
     model = build_graph(LabelNetwork(net, spec), spec)
     with _at_last(path) as temporary:
@@ -125,13 +125,25 @@ def _named_by_hub_id(checkpoint: str) -> str | None:
     return checkpoint if published and not Path(checkpoint).exists() else None
 
 
-def model_spec(card: Card, sha256: str, options: ExportOptions) -> ModelSpec:
-    """Return the manifest of `card` with weights of `sha256`, exported with `options`."""
+def weights_name(checkpoint: str) -> str:
+    """Return what the weights are called: by their file or Hub id, not by the card they fit.
+
+    Weights trained by somebody else on a published architecture must not carry its name.
+    """
+    return (
+        Path(checkpoint).stem.removesuffix("_weights")
+        if Path(checkpoint).suffix in (".pth", ".pt", ".ckpt", ".safetensors")
+        else checkpoint.rpartition("/")[2]
+    )
+
+
+def model_spec(card: Card, name: str, sha256: str, options: ExportOptions) -> ModelSpec:
+    """Return the manifest of weights `name` of `sha256` that fit `card`."""
     torch_version = metadata.version("torch")
     return ModelSpec(
         schema=SCHEMA,
-        name=card.name,
-        architecture=f"{card.architecture}-{card.encoder}",
+        name=name,
+        architecture=card.network,
         bands=card.bands,
         gsd_m=GSD_M,
         tile_px=options.tile_px,

@@ -179,6 +179,6 @@ def test_stand_in_checkpoint_from_file_to_model(standin: Path, tmp_path):
     images = [str(image) for image in sorted(patches.glob("*.tif"))[:1]]
     main([str(standin), "-o", str(path), "--tile", "128", "--margin", "16", "--verify", *images])
     spec = read_model_spec(path)
-    assert spec.name == "FLAIR-INC_rgbie_15cl_resnet34-unet"
+    assert spec.name == "standin_rvbie_15cl_resnet34-unet"
     assert spec.weights_sha256.startswith("92ec1674")
     assert len(spec.active_classes) == 15

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from flair_engine.backends import Backend
+    from flair_engine.backends import Backend, Precision
     from flair_engine.landcover import LabelValues
     from flair_engine.strips import Source
 
@@ -41,6 +41,8 @@ class RunOptions:
     """Batches in flight: 1 waits for each, 2 is double buffering."""
     threads: int | None = None
     """CPU threads, of inference on the CPU and of decoding."""
+    precision: Precision | None = None
+    """What engine `openvino` computes in, FP32 unless told otherwise; not for other engines."""
     bands: tuple[int, ...] | None = None
     """Numbers (from 1) of the raster's bands in the order the model wants them."""
     gsd_m: float | None = None
@@ -107,7 +109,8 @@ def segment(
             engine=backend.engine,
             device=backend.device,
             description=backend.description,
-            precision=spec.precision,
+            precision=backend.precision,
+            agreement_fp32=backend.agreement_fp32,
             batch=backend.batch,
             slots=len(backend.slots),
             tile_px=spec.tile_px,
@@ -195,6 +198,7 @@ def _load(model: Path, spec: ModelSpec, options: RunOptions) -> Backend:
         batch=options.batch,
         slots=options.slots,
         threads=options.threads,
+        precision=options.precision,
     )
 
 
@@ -214,7 +218,7 @@ def _tags(spec: ModelSpec, backend: Backend) -> dict[str, str]:
         "FLAIR_MODEL": spec.name,
         "FLAIR_WEIGHTS_SHA256": spec.weights_sha256,
         "FLAIR_GEOMETRY": f"tile {spec.tile_px} px, margin {spec.margin_px} px",
-        "FLAIR_ENGINE": f"{backend.engine} {backend.device} {spec.precision}",
+        "FLAIR_ENGINE": f"{backend.engine} {backend.device} {backend.precision}",
         "FLAIR_EXPORTER": spec.exporter,
         "TIFFTAG_SOFTWARE": f"flair-engine {metadata.version('flair-engine')}",
     }

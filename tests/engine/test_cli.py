@@ -40,6 +40,7 @@ BAD = {
     "report folder": (["{raster}", "map.tif", "--report", "no/run.json"], "its folder does not"),
     "no output": (["map.tif"], "Missing argument"),
     "engine": (["{raster}", "map.tif", "--engine", "tf"], "is not one of"),
+    "precision": (["{raster}", "map.tif", "--precision", "bf16"], "use --engine openvino"),
     "option": (["{raster}", "map.tif", "--best"], "No such option"),
 }
 

@@ -51,6 +51,7 @@ class OrtBackend:
     """
 
     engine = "ort"
+    agreement_fp32 = None
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class OrtBackend:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="infer")
         self.device = "cuda:0" if device == "cuda" else device
         self.spec = spec
+        self.precision = spec.precision
         self.batch = batch or DEFAULT_BATCH[device.partition(":")[0]]
         place = f"{threads} CPU thread{'s'[: threads != 1]}" if device == "cpu" else self.device
         self.description = f"ONNX Runtime {metadata_version()} on {place}"

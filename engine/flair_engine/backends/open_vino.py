@@ -49,7 +49,7 @@ class OpenVinoSlot:
         except Exception as error:  # the runtime raises nothing but RuntimeError, for everything
             raise InferenceError(
                 f"OpenVINO failed on a batch of {len(self.images_nchw)} tiles of "
-                f"{spec.tile_px} px: {_last_line(error)}. If memory ran out, use a smaller --batch"
+                f"{spec.tile_px} px: {_one_line(error)}. If memory ran out, use a smaller --batch"
             ) from error
         outputs = {name: self._request.get_tensor(name).data for name in spec.outputs}
         if self._backend.comparison:
@@ -211,11 +211,12 @@ def _compiled(
         return core.compile_model(network, DEVICE, options)
     except Exception as error:  # the runtime raises nothing but RuntimeError, for everything
         raise EngineError(
-            f"{model}: OpenVINO refuses it ({_last_line(error)}). "
+            f"{model}: OpenVINO refuses it ({_one_line(error)}). "
             "Export it again, or install a newer openvino"
         ) from error
 
 
-def _last_line(error: Exception) -> str:
-    """Return what went wrong; the lines before it say where in OpenVINO's source."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+def _one_line(error: Exception) -> str:
+    """Return what went wrong without the lines that say where in OpenVINO's source."""
+    lines = [line.strip() for line in str(error).splitlines() if ".cpp:" not in line]
+    return " ".join(line for line in lines if line) or type(error).__name__

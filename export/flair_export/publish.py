@@ -1,0 +1,169 @@
+"""The whole way: a checkpoint to a proven ONNX file, at its name only once it is proven."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flair_engine.backends.onnx_runtime import import_onnxruntime
+from flair_engine.errors import OutputError, WriteError
+from flair_engine.manifest import (
+    OUTPUT_NAMES,
+    SCHEMA,
+    ModelSpec,
+    check_geometry,
+    read_model_spec,
+)
+from flair_export.cards import CARDS, GSD_M, Card, find_card
+from flair_export.errors import ExporterMissingError, ExportError, OptionError, VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flair_export.verify import Verdict
+
+PACKAGES = ("torch", "segmentation_models_pytorch", "safetensors", "huggingface_hub")
+"""What the `export` extra brings."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportOptions:
+    """How to export. The defaults are the official tool's geometry and labels alone."""
+
+    model: str | None = None
+    """Name of the published model; None deduces it from the tensors."""
+    outputs: tuple[str, ...] = ("labels",)
+    """`labels`, then optionally `confidence` and `probabilities`."""
+    tile_px: int = 512
+    margin_px: int = 128
+    """Pixels on each side of a tile whose labels are not kept."""
+    verify: tuple[Path, ...] = ()
+    """Rasters to prove the export on, besides noise and a synthetic scene."""
+    trust_checkpoint: bool = False
+    """Load pickles that can run code."""
+    overwrite: bool = False
+
+
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    options: ExportOptions | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Verdict:
+    """Export a weights file or Hub id to the ONNX file `output` and prove it.
+
+    `progress` is told each step in a few words. Raises FlairError, in particular VerificationError
+    with the verdict where the file does not give PyTorch's labels; nothing is at `output` then
+    but what was there before.
+    """
+    options = options or ExportOptions()
+    path = Path(output)
+    _check_request(path, options)
+
+    from flair_export.checkpoint import choose_card, load_network, read_checkpoint
+    from flair_export.graph import build_graph, with_logits
+    from flair_export.network import LabelNetwork
+    from flair_export.samples import check_images
+    from flair_export.verify import verify
+
+    progress(f"reading {checkpoint}")
+    read = read_checkpoint(str(checkpoint), trust=options.trust_checkpoint)
+    card = choose_card(read, options.model or _named_by_hub_id(str(checkpoint)))
+    check_images(options.verify, card.bands)
+    net = load_network(read, card)
+    spec = model_spec(card, read.sha256, options)
+    progress("building the graph")
+    model = build_graph(LabelNetwork(net, spec), spec)
+    with _at_last(path) as temporary:
+        _write(temporary, model.SerializeToString())
+        if read_model_spec(temporary) != spec:
+            raise ExportError(f"{temporary}: reads back differently from what was written")
+        twin = with_logits(model).SerializeToString()
+        verdict = verify(net, temporary, twin, options.verify, progress)
+        if verdict.faults:
+            raise VerificationError(
+                f"{path}: not written, the export is not faithful: {'; '.join(verdict.faults)}. "
+                "Try other versions of torch, onnx or onnxruntime",
+                verdict,
+            )
+    return verdict
+
+
+def _check_request(output: Path, options: ExportOptions) -> None:
+    """Refuse whatever can be refused before the heavy work."""
+    if not output.parent.is_dir():
+        raise OutputError(f"{output}: its folder does not exist: create it first")
+    if output.is_dir():
+        raise OutputError(f"{output}: is a folder: give the name of a file in it")
+    if output.exists() and not options.overwrite:
+        raise OutputError(f"{output}: exists: give another name, or --overwrite to replace it")
+    check_geometry(options.tile_px, options.margin_px)
+    if list(options.outputs) != [name for name in OUTPUT_NAMES if name in options.outputs] or (
+        "labels" not in options.outputs
+    ):
+        raise OptionError(
+            f"outputs {','.join(options.outputs) or 'none'}: labels come first, then "
+            "optionally confidence and probabilities"
+        )
+    if options.model is not None:
+        find_card(options.model)
+    if absent := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise ExporterMissingError(
+            f"{', '.join(absent)} not installed. Run: pip install 'flair-engine[export]'"
+        )
+    import_onnxruntime()
+
+
+def _named_by_hub_id(checkpoint: str) -> str | None:
+    """Return the model a published Hub id stands for; its file has to agree like any other."""
+    published = any(card.hub_id == checkpoint for card in CARDS)
+    return checkpoint if published and not Path(checkpoint).exists() else None
+
+
+def model_spec(card: Card, sha256: str, options: ExportOptions) -> ModelSpec:
+    """Return the manifest of `card` with weights of `sha256`, exported with `options`."""
+    torch_version = metadata.version("torch")
+    return ModelSpec(
+        schema=SCHEMA,
+        name=card.name,
+        architecture=f"{card.architecture}-{card.encoder}",
+        bands=card.bands,
+        gsd_m=GSD_M,
+        tile_px=options.tile_px,
+        margin_px=options.margin_px,
+        precision="fp32",
+        classes=card.classes,
+        normalization=card.normalization,
+        outputs=options.outputs,
+        weights_sha256=sha256,
+        exporter=f"flair-export {metadata.version('flair-engine')}, torch {torch_version}",
+    )
+
+
+@contextmanager
+def _at_last(output: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `output`; it becomes `output` at the end, or nothing."""
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        try:
+            temporary.replace(output)
+        except OSError as error:
+            raise WriteError(f"{output}: cannot be put in place ({error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: {len(content)} bytes cannot be written ({error}). Free some space or choose "
+            "another folder"
+        ) from error

@@ -1,0 +1,154 @@
+"""The tiles an export is proven on: seeded noise, a synthetic scene and images of the user's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flair_engine.grid import Grid, cut, reflected
+from flair_export.errors import ImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from flair_engine.manifest import ModelSpec
+
+NOISE_TILES = 2
+SCENE_TILES = 4
+IMAGE_TILES = 200
+SEED = 20240917
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One input of the network and the part of its answer that counts."""
+
+    image: np.ndarray
+    """uint8 [bands, T, T]."""
+    height: int
+    """Rows of the core that lie inside the raster."""
+    width: int
+    """Columns of the core that lie inside the raster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Tiles of one origin, made or read as they are asked for."""
+
+    name: str
+    note: str
+    """How many tiles out of how many."""
+    count: int
+    tiles: Iterator[Tile]
+
+
+def sources(spec: ModelSpec, images: Sequence[Path]) -> Iterator[Source]:
+    """Yield noise, the synthetic scene and, where there are any, at most 200 tiles of `images`."""
+    yield Source("noise", f"{NOISE_TILES} tiles", NOISE_TILES, _noise(spec))
+    yield _scene(spec)
+    if images:
+        yield _images(spec, images)
+
+
+def check_images(images: Sequence[Path], bands: Sequence[str]) -> None:
+    """Raise ImageError unless every image opens, is uint8 and has the model's bands."""
+    for path in images:
+        with _opened(path) as image:
+            if image.count != len(bands):
+                raise ImageError(
+                    f"{path}: has {image.count} bands, the model reads {len(bands)} "
+                    f"({', '.join(bands)})"
+                )
+            if set(image.dtypes) != {"uint8"}:
+                raise ImageError(
+                    f"{path}: is {', '.join(sorted(set(image.dtypes)))}, the model reads uint8"
+                )
+
+
+def evenly(total: int, limit: int) -> list[int]:
+    """Return at most `limit` of the numbers 0..total-1, evenly spread."""
+    if total <= limit:
+        return list(range(total))
+    return [index * total // limit for index in range(limit)]
+
+
+def _noise(spec: ModelSpec) -> Iterator[Tile]:
+    random = np.random.default_rng(SEED)
+    shape = (len(spec.bands), spec.tile_px, spec.tile_px)
+    for _ in range(NOISE_TILES):
+        yield Tile(random.integers(0, 256, shape, dtype=np.uint8), spec.core_px, spec.core_px)
+
+
+def _scene(spec: ModelSpec) -> Source:
+    from flair_export.scene import synthetic_orthophoto
+
+    edge = spec.tile_px
+    grid = _grid(edge, edge, spec)
+    image = synthetic_orthophoto(edge, edge, SEED)[0][: len(spec.bands)]
+    chosen = evenly(grid.rows * grid.cols, SCENE_TILES)
+    tiles = (
+        Tile(cut(image, grid.tile(i, j)), grid.core(i, j).height, grid.core(i, j).width)
+        for i, j in (divmod(number, grid.cols) for number in chosen)
+    )
+    note = f"{len(chosen)} of {grid.rows * grid.cols} tiles"
+    return Source("synthetic scene", note, len(chosen), tiles)
+
+
+def _images(spec: ModelSpec, images: Sequence[Path]) -> Source:
+    grids = []
+    for path in images:
+        with _opened(path) as image:
+            grids.append(_grid(image.height, image.width, spec))
+    total = sum(grid.rows * grid.cols for grid in grids)
+    chosen = evenly(total, IMAGE_TILES)
+    note = f"{len(chosen)} of {total} tiles of {len(images)} images"
+    return Source("images", note, len(chosen), _image_tiles(images, grids, chosen))
+
+
+def _image_tiles(
+    images: Sequence[Path], grids: Sequence[Grid], chosen: Sequence[int]
+) -> Iterator[Tile]:
+    """Read the tiles `chosen` by their number over all images, opening each image once."""
+    first = 0
+    for path, grid in zip(images, grids, strict=True):
+        past = first + grid.rows * grid.cols
+        mine = [number - first for number in chosen if first <= number < past]
+        first = past
+        if not mine:
+            continue
+        with _opened(path) as image:
+            for number in mine:
+                yield _read_tile(image, grid, *divmod(number, grid.cols))
+
+
+def _read_tile(image: Any, grid: Grid, i: int, j: int) -> Tile:
+    """Read one tile, reflected outside the raster; only the pixels it needs are decoded."""
+    tile, core = grid.tile(i, j), grid.core(i, j)
+    rows = reflected(tile.top, tile.bottom, grid.height)
+    cols = reflected(tile.left, tile.right, grid.width)
+    top, left = int(rows.min()), int(cols.min())
+    window = ((top, int(rows.max()) + 1), (left, int(cols.max()) + 1))
+    try:
+        block = image.read(window=window)
+    except OSError as error:  # RasterioIOError is one
+        raise ImageError(
+            f"{image.name}: rows {window[0]}, columns {window[1]} cannot be decoded ({error}). "
+            "Give another image, or fetch this one again"
+        ) from error
+    return Tile(block[:, (rows - top)[:, None], cols - left], core.height, core.width)
+
+
+def _grid(height: int, width: int, spec: ModelSpec) -> Grid:
+    return Grid(height=height, width=width, tile_px=spec.tile_px, margin_px=spec.margin_px)
+
+
+def _opened(path: Path) -> Any:
+    import rasterio
+
+    try:
+        return rasterio.open(path)
+    except OSError as error:  # RasterioIOError is one
+        raise ImageError(f"{path}: cannot be opened as an image ({error})") from error

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from flair_engine.manifest import parse_manifest
+from flair_export.cards import ACTIVE_12, ACTIVE_15, CARDS, find_card
+from flair_export.errors import CardError
+
+from .conftest import small_spec
+
+SEED_MODEL = "FLAIR-INC_rgbie_15cl_resnet34-unet"
+
+
+def test_eight_models_of_two_nomenclatures():
+    assert len({card.name for card in CARDS}) == 8
+    assert {card.active for card in CARDS} == {ACTIVE_12, ACTIVE_15}
+    assert len(ACTIVE_12) == 12
+    assert len(ACTIVE_15) == 15
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        SEED_MODEL,
+        f"IGNF/{SEED_MODEL}",
+        f"ignf/{SEED_MODEL.upper()}",
+        "rgbie_15cl_resnet34-unet",
+        " RGBIE_15cl_ResNet34-UNet ",
+        "FLAIR-INC_RVBIE_resnet34_unet_15cl_norm",
+        "FLAIR-INC_RVBIE_unetresnet34_15cl_norm",
+        "rvbie_unetresnet34_15cl_norm",
+    ],
+)
+def test_one_model_by_all_its_names(name: str):
+    assert find_card(name).name == SEED_MODEL
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.short_name)
+def test_every_card_by_its_names_and_as_manifest(card):
+    assert find_card(card.hub_id) is find_card(card.short_name) is card
+    spec = small_spec(card)
+    assert parse_manifest(spec.to_json(), "card") == spec
+    assert spec.bands == ("red", "green", "blue", "nir", "elevation")[: card.band_count]
+    assert tuple(entry.value for entry in spec.active_classes) == card.active
+    assert [entry.value for entry in spec.classes] == list(range(1, 20))
+    assert card.statistics_published == (card.band_count != 4)
+
+
+def test_unknown_name_lists_the_known_ones_closest_first():
+    with pytest.raises(
+        CardError, match=r"'rgb_12cl_resnet50-unet' is not known.*first: rgb_12cl_resnet34-unet"
+    ) as caught:
+        find_card("rgb_12cl_resnet50-unet")
+    assert all(card.short_name in str(caught.value) for card in CARDS)

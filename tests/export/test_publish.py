@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import flair_export.checkpoint
+from flair_engine.errors import EngineError, GeometryError, OutputError, WriteError
+from flair_engine.manifest import read_model_spec
+from flair_export import publish
+from flair_export.errors import (
+    CardError,
+    CheckpointError,
+    ExporterMissingError,
+    ExportError,
+    ImageError,
+    OptionError,
+    VerificationError,
+)
+from flair_export.publish import ExportOptions, export
+
+from .conftest import listing, small_spec
+
+SMALL = {"tile_px": 32, "margin_px": 8}
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_published(rgb, rgb_file, tmp_path, make_raster):
+    image, _ = make_raster(bands=3)
+    steps: list[str] = []
+    options = ExportOptions(**SMALL, verify=(image,), model=rgb.short_name)
+    verdict = export(str(rgb_file), tmp_path / "model.onnx", options, steps.append)
+    assert verdict.faults == ()
+    assert listing(tmp_path) == ["in.tif", "model.onnx"]
+    spec = read_model_spec(tmp_path / "model.onnx")
+    assert spec.weights_sha256 == hashlib.sha256(rgb_file.read_bytes()).hexdigest()
+    assert spec.name == rgb.name
+    assert spec.exporter.startswith("flair-export 0")
+    assert steps[:2] == [f"reading {rgb_file}", "building the graph"]
+    assert steps[-1].startswith("verifying on images: tile ")
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "error", "said"),
+    [
+        ("no/model.onnx", {}, OutputError, "its folder does not exist"),
+        (".", {}, OutputError, "is a folder"),
+        ("there.onnx", {}, OutputError, "there.onnx: exists: .*--overwrite"),
+        ("m.onnx", {"tile_px": 100}, GeometryError, "tile 100 px is not a positive multiple"),
+        ("m.onnx", {"margin_px": 256}, GeometryError, "margin 256 px leaves nothing"),
+        ("m.onnx", {"outputs": ("confidence",)}, OptionError, "outputs confidence: labels come"),
+        ("m.onnx", {"outputs": ("labels", "logits")}, OptionError, "outputs labels,logits"),
+        ("m.onnx", {"outputs": ()}, OptionError, "outputs none"),
+        ("m.onnx", {"model": "unet"}, CardError, "'unet' is not known"),
+        ("m.onnx", {}, CheckpointError, "absent.pth: no such checkpoint"),
+    ],
+)
+def test_refused_before_anything_is_done(tmp_path, output, options, error, said):
+    (tmp_path / "there.onnx").write_bytes(b"old")
+    with pytest.raises(error, match=said) as caught:
+        export("absent.pth", tmp_path / output, ExportOptions(**options))
+    assert caught.value.exit_code == 2
+    assert listing(tmp_path) == ["there.onnx"]
+
+
+def test_missing_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        publish.importlib.util, "find_spec", lambda name: None if "t" in name else find_spec(name)
+    )
+    with pytest.raises(
+        ExporterMissingError,
+        match=r"torch, segmentation_models_pytorch, safetensors not installed.*\[export\]'",
+    ):
+        export("a.pth", tmp_path / "m.onnx")
+
+
+def test_missing_onnxruntime_is_named_before_the_checkpoint_is_read(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(EngineError, match=r"pip install 'flair-engine\[cpu\]'"):
+        export("absent.pth", tmp_path / "m.onnx")
+
+
+def test_image_of_other_bands_is_refused_before_loading(rgb_file, tmp_path, make_raster):
+    image, _ = make_raster(bands=5)
+    with pytest.raises(ImageError, match="has 5 bands, the model reads 3"):
+        export(rgb_file, tmp_path / "m.onnx", ExportOptions(verify=(image,)))
+    assert listing(tmp_path) == ["in.tif"]
+
+
+@pytest.mark.usefixtures("quick", "broken_graph")
+def test_unfaithful_export_leaves_nothing(rgb_file, tmp_path):
+    with pytest.raises(VerificationError, match=r"m.onnx: not written.*99.99%") as caught:
+        export(rgb_file, tmp_path / "m.onnx", ExportOptions(**SMALL))
+    assert caught.value.exit_code == 1
+    assert caught.value.verdict.total.different > 0
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.usefixtures("quick", "broken_graph")
+def test_unfaithful_export_keeps_what_was_there(rgb_file, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"old")
+    with pytest.raises(VerificationError):
+        export(rgb_file, tmp_path / "m.onnx", ExportOptions(**SMALL, overwrite=True))
+    assert (tmp_path / "m.onnx").read_bytes() == b"old"
+    assert listing(tmp_path) == ["m.onnx"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_overwrite_replaces(rgb_file, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"old")
+    export(rgb_file, tmp_path / "m.onnx", ExportOptions(**SMALL, overwrite=True))
+    assert read_model_spec(tmp_path / "m.onnx").tile_px == 32
+
+
+@pytest.mark.usefixtures("quick")
+def test_interrupt_leaves_nothing(rgb_file, tmp_path):
+    def interrupt(step: str) -> None:
+        if step.startswith("verifying"):
+            assert len(listing(tmp_path)) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(rgb_file, tmp_path / "m.onnx", ExportOptions(**SMALL), interrupt)
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "said"), [("write_bytes", "bytes cannot be written"), ("replace", "cannot be put")]
+)
+@pytest.mark.usefixtures("quick")
+def test_disk_that_refuses(monkeypatch, rgb_file, tmp_path, method, said):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(WriteError, match=f"{said}.*No space left"):
+        export(rgb_file, tmp_path / "m.onnx", ExportOptions(**SMALL))
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_file_that_reads_back_differently(monkeypatch, rgb, rgb_file, tmp_path):
+    monkeypatch.setattr(publish, "read_model_spec", lambda _: small_spec(rgb))
+    with pytest.raises(ExportError, match="reads back differently from what was written"):
+        export(rgb_file, tmp_path / "m.onnx", ExportOptions(**SMALL))
+    assert listing(tmp_path) == []
+
+
+def test_hub_id_of_a_published_model_names_it(monkeypatch, rgb, tmp_path):
+    """Without class weights in the file, the id alone settles 12 or 15 classes."""
+    named = []
+
+    def choose(_, model):
+        named.append(model)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flair_export.checkpoint, "read_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(flair_export.checkpoint, "choose_card", choose)
+    for source, options in (
+        (rgb.hub_id, ExportOptions()),
+        (rgb.hub_id, ExportOptions(model="rgb_12cl_resnet34-unet")),
+        ("someone/else", ExportOptions()),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            export(source, tmp_path / "m.onnx", options)
+    assert named == [rgb.hub_id, "rgb_12cl_resnet34-unet", None]

@@ -86,16 +86,6 @@ def test_only_real_tiles_at_the_start_are_compared(monkeypatch):
     assert comparison.share == 47 / 48
 
 
-def test_requests_that_overlap_count_once():
-    clock = open_vino.Clock()
-    clock.start()
-    clock.start()
-    clock.stop()
-    assert clock.busy_s == 0
-    clock.stop()
-    assert 0 < clock.busy_s < 1
-
-
 def test_close_waits_and_may_be_called_twice(tiny_path, spec):
     backend = open_backend(tiny_path, spec, engine="openvino")
     backend.slots[0].submit()

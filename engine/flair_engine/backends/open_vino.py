@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flair_engine.backends import available_cpus
+from flair_engine.backends.clock import Clock
 from flair_engine.errors import EngineError, InferenceError
 from flair_engine.manifest import INPUT_NAME, ModelSpec
 
@@ -146,30 +146,6 @@ class Comparison:
         if self._tiles >= COMPARED_TILES:
             self._reference = None  # frees the second model
         self.busy_s += time.perf_counter() - start
-
-
-class Clock:
-    """Seconds during which at least one request was in flight."""
-
-    def __init__(self) -> None:
-        self.busy_s = 0.0
-        self._lock = threading.Lock()
-        self._running = 0
-        self._since = 0.0
-
-    def start(self) -> None:
-        """Note that a request begins."""
-        with self._lock:
-            if self._running == 0:
-                self._since = time.perf_counter()
-            self._running += 1
-
-    def stop(self) -> None:
-        """Note that a request ended; called from the runtime's threads."""
-        with self._lock:
-            self._running -= 1
-            if self._running == 0:
-                self.busy_s += time.perf_counter() - self._since
 
 
 def import_openvino() -> Any:

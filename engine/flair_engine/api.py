@@ -139,4 +139,5 @@ def load(model: Path, spec: ModelSpec, options: RunOptions) -> Backend:
         batch=options.batch,
         slots=options.slots,
         threads=options.threads,
+        precision=options.precision,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from flair_engine.backends import EngineName
+    from flair_engine.backends import EngineName, Precision
 
 LabelValues = Literal["flair", "zero-based"]
 OnError = Literal["stop", "skip"]
@@ -58,6 +58,8 @@ class RunOptions:
     """Batches in flight: 1 waits for each, 2 is double buffering."""
     threads: int | None = None
     """CPU threads, of inference on the CPU and of decoding."""
+    precision: Precision | None = None
+    """What engine `openvino` computes in, FP32 unless told otherwise; not for other engines."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -60,6 +60,11 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     type=Path,
     help="Also prove the export on these rasters, all names up to the next option.",
 )
+@click.option(
+    "--no-context-crop",
+    is_flag=True,
+    help="Compute the whole tile, not only what its kept centre needs; to compare.",
+)
 @click.option("--trust-checkpoint", is_flag=True, help="Load a pickle that can run code.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -80,6 +85,7 @@ def export_command(
     tile_px: int,
     margin_px: int,
     verify: tuple[Path, ...],
+    no_context_crop: bool,
     trust_checkpoint: bool,
     overwrite: bool,
     debug: bool,  # noqa: ARG001  read by main
@@ -94,6 +100,7 @@ def export_command(
         tile_px=tile_px,
         margin_px=margin_px,
         verify=verify,
+        context_crop=not no_context_crop,
         trust_checkpoint=trust_checkpoint,
         overwrite=overwrite,
     )

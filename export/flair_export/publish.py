@@ -44,6 +44,8 @@ class ExportOptions:
     """Pixels on each side of a tile whose labels are not kept."""
     verify: tuple[Path, ...] = ()
     """Rasters to prove the export on, besides noise and a synthetic scene."""
+    context_crop: bool = True
+    """Compute only what the kept centre of a tile needs; False to compare."""
     trust_checkpoint: bool = False
     """Load pickles that can run code."""
     overwrite: bool = False
@@ -66,7 +68,8 @@ def export(
     _check_request(path, options)
 
     from flair_export.checkpoint import choose_card, load_network, read_checkpoint
-    from flair_export.graph import build_graph, with_logits
+    from flair_export.context_crop import crop_context
+    from flair_export.graph import build_graph, check_graph, with_logits
     from flair_export.network import LabelNetwork
     from flair_export.samples import check_images
     from flair_export.verify import verify
@@ -79,6 +82,9 @@ def export(
     spec = model_spec(card, weights_name(str(checkpoint)), read.sha256, options)
     progress("building the graph")
     model = build_graph(LabelNetwork(net, spec), spec)
+    if options.context_crop:
+        model = crop_context(model)
+        check_graph(model, spec)
     with _at_last(path) as temporary:
         _write(temporary, model.SerializeToString())
         if read_model_spec(temporary) != spec:

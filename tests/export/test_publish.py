@@ -4,6 +4,7 @@ import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
+import onnx
 import pytest
 
 import flair_export.checkpoint
@@ -19,6 +20,7 @@ from flair_export.errors import (
     OptionError,
     VerificationError,
 )
+from flair_export.flops import gflop_per_tile
 from flair_export.publish import ExportOptions, export
 
 from .conftest import listing, small_spec
@@ -40,6 +42,17 @@ def test_what_is_published(rgb, rgb_file, tmp_path, make_raster):
     assert spec.exporter.startswith("flair-export 0")
     assert steps[:2] == [f"reading {rgb_file}", "building the graph"]
     assert steps[-1].startswith("verifying on images: tile ")
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_margin_is_computed_only_where_asked(rgb, rgb_file, tmp_path):
+    work = []
+    for crop in (True, False):
+        path = tmp_path / f"{crop}.onnx"
+        options = ExportOptions(**SMALL, context_crop=crop, model=rgb.short_name)
+        assert export(rgb_file, path, options).faults == ()
+        work.append(gflop_per_tile(onnx.load(path)))
+    assert work[0] == pytest.approx(work[1] / 4), "one layer, and a quarter of the tile is kept"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from flair_engine.manifest import ModelSpec
 
-EngineName = Literal["auto", "ort"]
+EngineName = Literal["auto", "ort", "openvino"]
+Precision = Literal["fp32", "bf16"]
 
 
 class Slot(Protocol):
@@ -51,6 +52,8 @@ class Backend(Protocol):
     description: str
     """Runtime, version and device for people, e.g. `ONNX Runtime 1.20.1 on 8 CPU threads`."""
     spec: ModelSpec
+    precision: str
+    """What it computes in: `fp32`, `fp16` or `bf16`."""
     batch: int
     """Tiles per slot."""
 
@@ -61,6 +64,10 @@ class Backend(Protocol):
     @property
     def busy_s(self) -> Mapping[str, float]:
         """Seconds spent so far in each stage of inference, by the stage's name."""
+
+    @property
+    def agreement_fp32(self) -> float | None:
+        """Share of labels equal to those of FP32 on the first tiles; None where not compared."""
 
     def close(self) -> None:
         """Wait for work in flight and free everything; a second call does nothing."""
@@ -75,6 +82,7 @@ def open_backend(
     batch: int | None = None,
     slots: int = 2,
     threads: int | None = None,
+    precision: Precision | None = None,
 ) -> Backend:
     """Load `model` into the engine asked for; None lets the engine choose.
 
@@ -84,6 +92,24 @@ def open_backend(
     from flair_engine.backends.onnx_runtime import OrtBackend, has_cuda
 
     _check_options(device=device, batch=batch, slots=slots, threads=threads)
+    if engine == "openvino":
+        if device not in (None, "cpu"):
+            raise EngineError(f"engine openvino runs on the CPU, not on {device}: use --engine ort")
+        from flair_engine.backends.open_vino import OpenVinoBackend
+
+        return OpenVinoBackend(
+            model,
+            spec,
+            precision=precision or "fp32",
+            batch=batch,
+            slots=slots,
+            threads=threads,
+        )
+    if precision is not None:
+        raise EngineError(
+            f"precision {precision} was given, which engine {engine} does not choose: it computes "
+            f"in the model's own {spec.precision}. Leave it out, or use --engine openvino"
+        )
 
     def on(device: str) -> Backend:
         return OrtBackend(model, spec, device=device, batch=batch, slots=slots, threads=threads)

@@ -160,14 +160,10 @@ class Run:
         """Assemble the maps from the journal; return the pixels of each label value."""
         begin = time.perf_counter()
         whole = _window(grid, area)
-        counts = np.zeros(256, np.int64)
         load_strip = lru_cache(maxsize=2 * len(cores))(journal.load)
 
         def read(name: str, window: Window) -> np.ndarray:
-            pixels = _assemble(load_strip, name, window, grid, area[0], cores)
-            if name == "labels":
-                counts[:] += np.bincount(pixels.ravel(), minlength=256)
-            return pixels
+            return _assemble(load_strip, name, window, grid, area[0], cores)
 
         style = MapStyle(
             spec=self._spec,
@@ -179,6 +175,7 @@ class Run:
         )
         for path, window in targets or [(self._output, whole)]:
             write_maps(path, window, style, read, journal.folder)
+        counts = journal.count_values("labels")
         self._write_watch.busy_s += time.perf_counter() - begin
         return counts
 

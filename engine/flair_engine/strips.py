@@ -118,6 +118,27 @@ def read_strips(source: Source, grid: Grid, threads: int) -> Iterator[Strip]:
             yield Strip(i=i, grid=grid, image_bhw=_assemble(bands, rows, grid, source.count))
 
 
+def sample_tiles(source: Source, grid: Grid, count: int) -> list[np.ndarray]:
+    """Return at most `count` tiles spread evenly over the grid, uint8 [bands, tile, tile] each.
+
+    Raises ReadError where a block cannot be decoded.
+    """
+    total = grid.rows * grid.cols
+    numbers = sorted({number * total // count for number in range(count)})
+    return [_read_tile(source, grid, *divmod(number, grid.cols)) for number in numbers]
+
+
+def _read_tile(source: Source, grid: Grid, i: int, j: int) -> np.ndarray:
+    tile = grid.tile(i, j)
+    rows = reflected(tile.top, tile.bottom, grid.height)
+    cols = reflected(tile.left, tile.right, grid.width)
+    top, left = int(rows.min()), int(cols.min())
+    window = Window(
+        top=top, left=left, height=int(rows.max()) + 1 - top, width=int(cols.max()) + 1 - left
+    )
+    return source.read(window)[:, (rows - top)[:, None], cols - left]
+
+
 def band_height(source: Source) -> int:
     """Return how many rows are decoded at a time: whole blocks, MIN_BAND_PX at least."""
     block_height, _ = source.block_px

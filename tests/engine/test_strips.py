@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flair_engine.errors import ReadError
 from flair_engine.grid import Grid, Window, cut
-from flair_engine.strips import ArraySource, band_height, read_strips, split
+from flair_engine.strips import ArraySource, band_height, read_strips, sample_tiles, split
 
 
 class BlockSource:
@@ -80,3 +80,15 @@ def test_a_block_that_cannot_be_read_ends_the_strips():
     assert next(strips).i == 0
     with pytest.raises(ReadError, match="cannot be decoded"):
         list(strips)
+
+
+@pytest.mark.parametrize(("height", "width", "count"), [(300, 200, 4), (1, 5, 4), (64, 40, 99)])
+def test_sampled_tiles_are_tiles_of_the_grid(height, width, count):
+    source = BlockSource(height, width, (16, 16))
+    grid = Grid(height=height, width=width, tile_px=64, margin_px=16)
+    total = grid.rows * grid.cols
+    tiles = sample_tiles(source, grid, count)
+    assert len(tiles) == min(count, total)
+    for n, tile in enumerate(tiles):
+        number = n * total // count if total > count else n
+        assert (tile == cut(source.image_bhw, grid.tile(*divmod(number, grid.cols)))).all()

@@ -7,17 +7,18 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flair_engine.backends import EngineName, available_cpus, open_backend
+from flair_engine.agreement import TILES
+from flair_engine.backends import EngineName, Request, available_cpus, open_backend
 from flair_engine.errors import SourceError
 from flair_engine.grid import Grid
 from flair_engine.manifest import ModelSpec, read_model_spec
 from flair_engine.pipeline import Stopwatch, label_strips, prefetched, written_behind
 from flair_engine.report import Report
-from flair_engine.strips import ArraySource, read_strips
+from flair_engine.strips import ArraySource, read_strips, sample_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +49,14 @@ class RunOptions:
     labels: LabelValues = "flair"
     """`flair`: values 1..19, 0 is nodata. `zero-based`: 0..18, 255 is nodata."""
     overwrite: bool = False
+    plan_cache: Path | None = None
+    """Folder of TensorRT plans; None is `flair-engine/plans` in the user's cache folder."""
+    tactic_sources: str | None = None
+    """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
+
+
+def _silent(_line: str) -> None:
+    """Say nothing."""
 
 
 def segment(
@@ -56,10 +65,15 @@ def segment(
     output: Path | str,
     options: RunOptions = RunOptions(),
     progress: Callable[[int, int], None] | None = None,
+    *,
+    notify: Callable[[str], None] = _silent,
+    status: Callable[[str], None] = _silent,
 ) -> Report:
     """Label a raster with a model exported by flair-export and write the map to `output`.
 
-    `progress`, where given, is called with (pixels done, pixels in all) as strips are written.
+    `progress`, where given, is called with (pixels done, pixels in all) as strips are written;
+    `notify` with lines people should read, such as the engine that was chosen and why; `status`
+    with lines that replace one another while something takes minutes, such as building a plan.
     Raises a FlairError: one with exit_code 2 before the first pixel is read, one with exit_code 1
     for a failure on the way. Either way nothing stands at `output` that did not before.
     """
@@ -73,7 +87,16 @@ def segment(
     raster = _only(inputs)
     with (
         open_source(raster, spec, band_numbers=options.bands, gsd_m=options.gsd_m) as source,
-        closing(_load(Path(model), spec, options)) as backend,
+        closing(
+            _load(
+                Path(model),
+                spec,
+                options,
+                samples=lambda: sample_tiles(source, _grid(spec, source), TILES),
+                notify=notify,
+                status=status,
+            )
+        ) as backend,
         MapWriter(
             path,
             spec,
@@ -186,16 +209,20 @@ def _only(inputs: Sequence[Path | str]) -> Path:
     return Path(inputs[0])
 
 
-def _load(model: Path, spec: ModelSpec, options: RunOptions) -> Backend:
-    return open_backend(
-        model,
-        spec,
-        engine=options.engine,
+def _load(model: Path, spec: ModelSpec, options: RunOptions, **hooks: Any) -> Backend:
+    """Open the model; `hooks` are the callables of a Request."""
+    request = Request(
+        model=model,
+        spec=spec,
         device=options.device,
         batch=options.batch,
         slots=options.slots,
         threads=options.threads,
+        plan_cache=options.plan_cache,
+        tactic_sources=options.tactic_sources,
+        **hooks,
     )
+    return open_backend(request, options.engine)
 
 
 def _grid(spec: ModelSpec, source: Source) -> Grid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from rich.console import Console
@@ -17,7 +17,7 @@ from flair_engine.errors import FlairError, OutputError
 from flair_engine.landcover import LabelValues
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 INTERRUPTED = 130
 """128 + SIGINT, what a shell expects of a command ended by Ctrl-C."""
@@ -65,6 +65,17 @@ def band_numbers(
     show_default=True,
     help="Values written: 1..19 with nodata 0, or the official tool's 0..18 with nodata 255.",
 )
+@click.option(
+    "--plan-cache",
+    type=click.Path(path_type=Path),
+    envvar="FLAIR_PLAN_CACHE",
+    help="Folder of TensorRT plans; default: flair-engine/plans in the user's cache folder.",
+)
+@click.option(
+    "--tactic-sources",
+    metavar="±NAME,...",
+    help="TensorRT's sources of kernels, spelt as in trtexec, e.g. -CUBLAS,-CUDNN.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing map.")
 @click.option("--quiet", is_flag=True, help="No progress bar and no closing line.")
 @click.option("--report", "report_path", type=Path, help="Write the run's figures as JSON.")
@@ -86,8 +97,8 @@ def command(
     if report_path and not report_path.parent.is_dir():
         raise OutputError(f"{report_path}: its folder does not exist: create it first")
     run_options = RunOptions(**options)  # type: ignore[arg-type]  # click has checked them
-    with progress_bar(quiet) as advance:
-        report = segment(model, inputs, output, run_options, advance)
+    with display(quiet) as shown:
+        report = segment(model, inputs, output, run_options, **shown)
     if report_path:
         report_path.write_text(report.to_json() + "\n", encoding="utf-8")
     if not quiet:
@@ -95,26 +106,34 @@ def command(
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar with Mpx/s and time left on a terminal; yield what `segment` calls."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
+def display(quiet: bool) -> Iterator[dict[str, Any]]:
+    """Yield what `segment` calls: a bar with Mpx/s on a terminal, lines for people on stderr."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    if quiet:
+        yield {}
+        return
+    if not console.is_terminal:
+        yield {"notify": lambda line: click.echo(f"flair-run: {line}", err=True)}
         return
     columns = (
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}"),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task: TaskID = progress.add_task("", total=None, rate="loading the model")
+        task: TaskID = progress.add_task("", total=None, text="loading the model")
+
+        def status(line: str) -> None:
+            progress.update(task, text=line)
 
         def advance(done: int, total: int) -> None:
+            if done and progress.tasks[task].total is None:
+                progress.reset(task, total=total)  # loading is no part of the rate
             elapsed = progress.tasks[task].elapsed or 1e-9
             rate = f"{done / 1e6:.1f} of {total / 1e6:.1f} Mpx, {done / 1e6 / elapsed:.2f} Mpx/s"
-            progress.update(task, completed=done, total=total, rate=rate)
+            progress.update(task, completed=done, total=total, text=rate)
 
-        yield advance
+        yield {"progress": advance, "notify": console.print, "status": status}
 
 
 def main() -> None:

@@ -41,6 +41,10 @@ BAD = {
     "no output": (["map.tif"], "Missing argument"),
     "engine": (["{raster}", "map.tif", "--engine", "tf"], "is not one of"),
     "option": (["{raster}", "map.tif", "--best"], "No such option"),
+    "tensorrt on the cpu": (
+        ["{raster}", "map.tif", "--engine", "trt", "--device", "cpu"],
+        "engine trt does not run on cpu",
+    ),
 }
 
 

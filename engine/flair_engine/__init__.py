@@ -2,20 +2,26 @@
 
 Importing this package loads neither torch nor an inference runtime nor GDAL; each is loaded by the
 call that needs it. Modules depend on one another in this order only:
-errors, manifest, grid, strips, backends, pipeline, report; sources, landcover; api; cli.
+errors, manifest, grid, strips, pipeline, cuda, plan_cache, plan, agreement, backends, options,
+report, api;
+sources, vrt, mosaic, height, inputs, journal, landcover, run; cli.
 """
 
-from flair_engine.api import Model, RunOptions, segment
+from flair_engine.api import Model, segment
 from flair_engine.errors import FlairError
 from flair_engine.grid import Grid
 from flair_engine.manifest import ModelSpec, read_model_spec
+from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
 from flair_engine.report import Report
 
 __all__ = [
     "FlairError",
     "Grid",
+    "Inputs",
+    "MapOptions",
     "Model",
     "ModelSpec",
+    "ReadOptions",
     "Report",
     "RunOptions",
     "read_model_spec",

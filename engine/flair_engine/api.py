@@ -2,152 +2,54 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
-from importlib import metadata
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flair_engine.agreement import TILES
-from flair_engine.backends import EngineName, Request, available_cpus, open_backend
+from flair_engine.backends import Request, available_cpus, open_backend
 from flair_engine.errors import SourceError
 from flair_engine.grid import Grid
-from flair_engine.manifest import ModelSpec, read_model_spec
-from flair_engine.pipeline import Stopwatch, label_strips, prefetched, written_behind
-from flair_engine.report import Report
-from flair_engine.strips import ArraySource, read_strips, sample_tiles
+from flair_engine.manifest import ModelSpec, expected_tensors, read_model_spec
+from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
+from flair_engine.pipeline import label_strips
+from flair_engine.strips import ArrayLayer, Product, Raster, ReadCounter, read_strips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from flair_engine.backends import Backend
-    from flair_engine.landcover import LabelValues
-    from flair_engine.strips import Source
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunOptions:
-    """How `segment` runs. None lets the engine choose."""
-
-    engine: EngineName = "auto"
-    device: str | None = None
-    """`cpu`, `cuda` or `cuda:N`."""
-    batch: int | None = None
-    """Tiles per inference."""
-    slots: int = 2
-    """Batches in flight: 1 waits for each, 2 is double buffering."""
-    threads: int | None = None
-    """CPU threads, of inference on the CPU and of decoding."""
-    bands: tuple[int, ...] | None = None
-    """Numbers (from 1) of the raster's bands in the order the model wants them."""
-    gsd_m: float | None = None
-    """Ground sampling distance where the raster does not say it."""
-    labels: LabelValues = "flair"
-    """`flair`: values 1..19, 0 is nodata. `zero-based`: 0..18, 255 is nodata."""
-    overwrite: bool = False
-    plan_cache: Path | None = None
-    """Folder of TensorRT plans; None is `flair-engine/plans` in the user's cache folder."""
-    tactic_sources: str | None = None
-    """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
-
-
-def _silent(_line: str) -> None:
-    """Say nothing."""
+    from flair_engine.report import Report
 
 
 def segment(
     model: Path | str,
-    inputs: Sequence[Path | str],
+    inputs: Inputs | Sequence[Path | str],
     output: Path | str,
-    options: RunOptions = RunOptions(),
-    progress: Callable[[int, int], None] | None = None,
+    run: RunOptions = RunOptions(),
     *,
-    notify: Callable[[str], None] = _silent,
-    status: Callable[[str], None] = _silent,
+    read: ReadOptions = ReadOptions(),
+    write: MapOptions = MapOptions(),
+    progress: Callable[[int, int], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+    status: Callable[[str], None] | None = None,
 ) -> Report:
-    """Label a raster with a model exported by flair-export and write the map to `output`.
+    """Label rasters with a model exported by flair-export and write the map to `output`.
 
-    `progress`, where given, is called with (pixels done, pixels in all) as strips are written;
-    `notify` with lines people should read, such as the engine that was chosen and why; `status`
-    with lines that replace one another while something takes minutes, such as building a plan.
-    Raises a FlairError: one with exit_code 2 before the first pixel is read, one with exit_code 1
-    for a failure on the way. Either way nothing stands at `output` that did not before.
+    `progress`, where given, is called with (pixels done, pixels in all), `notify` with what the
+    user should know, `status` with lines that replace one another while something takes minutes,
+    such as building a TensorRT plan. Raises a FlairError: one with exit_code 2 before the first
+    pixel is read, one with exit_code 1 for a failure on the way. Either way nothing half-written
+    stands at `output`, and finished strips are kept for a run with `resume`.
     """
-    from flair_engine.landcover import MapWriter, check_output
-    from flair_engine.sources import open_source
+    from flair_engine.run import Run
 
-    start = time.perf_counter()
-    path = Path(output)
-    spec = read_model_spec(model)
-    check_output(path, overwrite=options.overwrite)
-    raster = _only(inputs)
-    with (
-        open_source(raster, spec, band_numbers=options.bands, gsd_m=options.gsd_m) as source,
-        closing(
-            _load(
-                Path(model),
-                spec,
-                options,
-                samples=lambda: sample_tiles(source, _grid(spec, source), TILES),
-                notify=notify,
-                status=status,
-            )
-        ) as backend,
-        MapWriter(
-            path,
-            spec,
-            height=source.height,
-            width=source.width,
-            crs=source.crs,
-            transform=source.transform,
-            values=options.labels,
-            tags=_tags(spec, backend),
-            overwrite=options.overwrite,
-        ) as writer,
-    ):
-        grid = _grid(spec, source)
-        read, write = Stopwatch(), Stopwatch()
-        counts = np.zeros(256, np.int64)
-        begin = time.perf_counter()
-        strips = prefetched(read.time(read_strips(source, grid, _threads(options))))
-        labelled = label_strips(strips, grid, backend.slots)
-        with closing(strips), closing(written_behind(labelled, write.timed(writer.write))) as done:
-            for strip in done:
-                labels = strip.outputs["labels"]
-                counts += np.bincount(labels.ravel(), minlength=256)
-                if progress:
-                    progress((strip.top + labels.shape[0]) * grid.width, grid.height * grid.width)
-        write.timed(MapWriter.publish)(writer)
-        end = time.perf_counter()
-        return Report(
-            output=str(path),
-            model=spec.name,
-            weights_sha256=spec.weights_sha256,
-            engine=backend.engine,
-            device=backend.device,
-            description=backend.description,
-            precision=spec.precision,
-            batch=backend.batch,
-            slots=len(backend.slots),
-            tile_px=spec.tile_px,
-            margin_px=spec.margin_px,
-            gsd_m=spec.gsd_m,
-            height=grid.height,
-            width=grid.width,
-            tiles=grid.rows * grid.cols,
-            start_up_s=begin - start,
-            wall_s=end - begin,
-            busy_s={"read": read.busy_s, **backend.busy_s, "write": write.busy_s},
-            pixels_by_class={
-                entry.name: int(counts[entry.value])
-                for entry in spec.classes
-                if counts[entry.value]
-            },
-        )
+    named = inputs if isinstance(inputs, Inputs) else Inputs(images=tuple(map(str, inputs)))
+    return Run(
+        Path(model), named, Path(output), run, read, write, progress, notify, status
+    ).execute()
 
 
 class Model(AbstractContextManager["Model"]):
@@ -159,8 +61,8 @@ class Model(AbstractContextManager["Model"]):
 
     def __init__(self, path: Path | str, options: RunOptions = RunOptions()) -> None:
         self.spec = read_model_spec(path)
-        self._threads = _threads(options)
-        self._backend = _load(Path(path), self.spec, options)
+        self._threads = options.threads or available_cpus()
+        self._backend = load(Path(path), self.spec, options)
 
     def predict(self, image_bhw: np.ndarray) -> np.ndarray:
         """Return labels uint8 [H, W] (FLAIR values 1..19) of uint8 [bands, H, W], any size.
@@ -178,14 +80,22 @@ class Model(AbstractContextManager["Model"]):
                 f"image is {image_bhw.dtype} {list(image_bhw.shape)}, the model wants uint8 "
                 f"[{bands}, height, width] ({', '.join(self.spec.bands)})"
             )
-        source = ArraySource(image_bhw)
-        grid = _grid(self.spec, source)
-        strips = read_strips(source, grid, self._threads)
-        labelled = list(label_strips(strips, grid, self._backend.slots))
-        return {
+        raster = array_raster(image_bhw)
+        grid = tile_grid(self.spec, raster)
+        strips = read_strips(
+            raster,
+            grid,
+            range(grid.cols),
+            range(grid.rows),
+            threads=self._threads,
+            counter=ReadCounter(),
+        )
+        labelled = list(label_strips(strips, grid, self._backend.slots, output_bands(self.spec)))
+        whole = {
             name: np.concatenate([strip.outputs[name] for strip in labelled], axis=-2)
             for name in self.spec.outputs
         }
+        return {n: a if n == "probabilities" else a[0] for n, a in whole.items()}
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""
@@ -200,17 +110,34 @@ class Model(AbstractContextManager["Model"]):
         self.close()
 
 
-def _only(inputs: Sequence[Path | str]) -> Path:
-    if len(inputs) != 1:
-        raise SourceError(
-            f"{len(inputs)} input rasters given, one expected: join them first with "
-            "gdalbuildvrt all.vrt FILES and give all.vrt"
-        )
-    return Path(inputs[0])
+def array_raster(image_bhw: np.ndarray) -> Raster:
+    """Return uint8 [bands, H, W] as a raster that is valid everywhere."""
+    count, height, width = image_bhw.shape
+    products = [Product(bands=slice(0, count), layers=[ArrayLayer(image_bhw)])]
+    return Raster(height=height, width=width, count=count, products=products, fill=(0,) * count)
 
 
-def _load(model: Path, spec: ModelSpec, options: RunOptions, **hooks: Any) -> Backend:
-    """Open the model; `hooks` are the callables of a Request."""
+def tile_grid(spec: ModelSpec, raster: Raster) -> Grid:
+    """Return the model's tiles on a raster."""
+    return Grid(
+        height=raster.height,
+        width=raster.width,
+        tile_px=spec.tile_px,
+        margin_px=spec.margin_px,
+    )
+
+
+def output_bands(spec: ModelSpec) -> dict[str, int]:
+    """Return the number of bands of each output of the model."""
+    shapes = expected_tensors(spec)
+    return {name: shapes[name][0] if len(shapes[name]) == 3 else 1 for name in spec.outputs}
+
+
+def load(model: Path, spec: ModelSpec, options: RunOptions, **hooks: Any) -> Backend:
+    """Load a model into the engine that `options` name; `hooks` are the callables of a Request.
+
+    Raises EngineError.
+    """
     request = Request(
         model=model,
         spec=spec,
@@ -223,25 +150,3 @@ def _load(model: Path, spec: ModelSpec, options: RunOptions, **hooks: Any) -> Ba
         **hooks,
     )
     return open_backend(request, options.engine)
-
-
-def _grid(spec: ModelSpec, source: Source) -> Grid:
-    return Grid(
-        height=source.height, width=source.width, tile_px=spec.tile_px, margin_px=spec.margin_px
-    )
-
-
-def _threads(options: RunOptions) -> int:
-    return options.threads or available_cpus()
-
-
-def _tags(spec: ModelSpec, backend: Backend) -> dict[str, str]:
-    """Return what the map says of its making; the same run writes the same tags."""
-    return {
-        "FLAIR_MODEL": spec.name,
-        "FLAIR_WEIGHTS_SHA256": spec.weights_sha256,
-        "FLAIR_GEOMETRY": f"tile {spec.tile_px} px, margin {spec.margin_px} px",
-        "FLAIR_ENGINE": f"{backend.engine} {backend.device} {spec.precision}",
-        "FLAIR_EXPORTER": spec.exporter,
-        "TIFFTAG_SOFTWARE": f"flair-engine {metadata.version('flair-engine')}",
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,16 +12,27 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from flair_engine.api import RunOptions, segment
+from flair_engine.api import segment
 from flair_engine.backends import EngineName
 from flair_engine.errors import FlairError, OutputError
-from flair_engine.landcover import LabelValues
+from flair_engine.options import (
+    Inputs,
+    LabelValues,
+    MapOptions,
+    Nodata,
+    OnError,
+    ReadOptions,
+    RunOptions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 INTERRUPTED = 130
 """128 + SIGINT, what a shell expects of a command ended by Ctrl-C."""
+
+SKIPPED = 3
+"""The run finished, with nodata where blocks could not be decoded."""
 
 
 def band_numbers(
@@ -35,10 +47,74 @@ def band_numbers(
     return tuple(map(int, parts))
 
 
+def nodata_value(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Nodata:
+    """Return `none` or a number; raise click.BadParameter for anything else."""
+    if value is None or value == "none":
+        return value  # type: ignore[return-value]  # the literal "none"
+    try:
+        return float(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} is neither a number nor none") from error
+
+
+def box(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    """Return `xmin,ymin,xmax,ymax` as numbers; raise click.BadParameter for anything else."""
+    if value is None:
+        return None
+    try:
+        edges = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        edges = ()
+    if len(edges) != 4:
+        raise click.BadParameter(f"{value!r} is not xmin,ymin,xmax,ymax")
+    return edges
+
+
+SOURCES = "file, folder or quoted pattern"
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=Path)
-@click.argument("output", metavar="OUTPUT.tif", type=Path)
+@click.argument("paths", metavar="[INPUT...] OUTPUT", nargs=-1, required=True)
 @click.option("-m", "--model", required=True, type=Path, help="ONNX file made by flair-export.")
+@click.option("--rvb", multiple=True, help=f"Red, green, blue: {SOURCES}.")
+@click.option("--irc", multiple=True, help=f"Near infrared in its band 1: {SOURCES}.")
+@click.option("--ndsm", multiple=True, help=f"Height in 8 bits, 5 counts per metre: {SOURCES}.")
+@click.option("--dsm", multiple=True, help=f"Surface in metres: {SOURCES}.")
+@click.option("--dtm", multiple=True, help=f"Terrain in metres: {SOURCES}.")
+@click.option(
+    "--bands",
+    callback=band_numbers,
+    help="Bands of INPUT in the order of the model, e.g. 1,2,3,4,5.",
+)
+@click.option(
+    "--nodata", callback=nodata_value, metavar="VALUE|none", help="Instead of what files say."
+)
+@click.option("--gsd", "gsd_m", type=float, help="Metres per pixel, where files do not say it.")
+@click.option("--resample", is_flag=True, help="Warp images of another ground sampling.")
+@click.option(
+    "--on-error",
+    type=click.Choice(get_args(OnError)),
+    default="stop",
+    show_default=True,
+    help="At a block that cannot be decoded: stop (resumable), or nodata there and exit code 3.",
+)
+@click.option(
+    "--bbox", callback=box, metavar="X,Y,X,Y", help="Map what touches xmin,ymin,xmax,ymax."
+)
+@click.option("--aoi", help="Map what touches the shapes of a vector file.")
+@click.option("--per-input", is_flag=True, help="OUTPUT is a folder: one map per delivered file.")
+@click.option("--cog", is_flag=True, help="Write Cloud-Optimized GeoTIFFs.")
+@click.option(
+    "--labels",
+    type=click.Choice(get_args(LabelValues)),
+    default="flair",
+    show_default=True,
+    help="Values written: 1..19 with nodata 0, or the official tool's 0..18 with nodata 255.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing map or unfinished run.")
+@click.option("--resume", is_flag=True, help="Continue an unfinished run on this output.")
 @click.option(
     "--engine",
     type=click.Choice(get_args(EngineName)),
@@ -51,21 +127,6 @@ def band_numbers(
 @click.option("--slots", type=int, default=2, show_default=True, help="Batches in flight.")
 @click.option("--threads", type=int, help="CPU threads; default: every CPU of the process.")
 @click.option(
-    "--bands",
-    callback=band_numbers,
-    help="Band numbers in the order of the model, e.g. 1,2,3,4,5.",
-)
-@click.option(
-    "--gsd", "gsd_m", type=float, help="Metres per pixel, where the file does not say it (rightly)."
-)
-@click.option(
-    "--labels",
-    type=click.Choice(get_args(LabelValues)),
-    default="flair",
-    show_default=True,
-    help="Values written: 1..19 with nodata 0, or the official tool's 0..18 with nodata 255.",
-)
-@click.option(
     "--plan-cache",
     type=click.Path(path_type=Path),
     envvar="FLAIR_PLAN_CACHE",
@@ -76,44 +137,62 @@ def band_numbers(
     metavar="±NAME,...",
     help="TensorRT's sources of kernels, spelt as in trtexec, e.g. -CUBLAS,-CUDNN.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an existing map.")
-@click.option("--quiet", is_flag=True, help="No progress bar and no closing line.")
+@click.option("--quiet", is_flag=True, help="No progress bar, no notices, no closing line.")
 @click.option("--report", "report_path", type=Path, help="Write the run's figures as JSON.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="flair-engine")
 def command(
-    inputs: tuple[Path, ...],
-    output: Path,
+    paths: tuple[str, ...],
     model: Path,
     quiet: bool,
     report_path: Path | None,
     debug: bool,  # noqa: ARG001  read by main
-    **options: object,
-) -> None:
+    **options: Any,
+) -> int:
     """Label aerial imagery with a FLAIR model and write a land-cover map.
 
-    INPUT is anything GDAL opens; OUTPUT.tif opens coloured and named in QGIS.
+    INPUT is one or many rasters, a folder or a quoted pattern: anything GDAL opens. Or name the
+    products with --rvb, --irc and a height. OUTPUT.tif opens coloured and named in QGIS.
     """
     if report_path and not report_path.parent.is_dir():
         raise OutputError(f"{report_path}: its folder does not exist: create it first")
-    run_options = RunOptions(**options)  # type: ignore[arg-type]  # click has checked them
-    with display(quiet) as shown:
-        report = segment(model, inputs, output, run_options, **shown)
+    *images, output = paths
+    inputs = Inputs(images=tuple(images), **_of(Inputs, options, but=("images",)))
+    with progress_bar(quiet) as shown:
+        report = segment(
+            model,
+            inputs,
+            output,
+            RunOptions(**_of(RunOptions, options)),
+            read=ReadOptions(**_of(ReadOptions, options)),
+            write=MapOptions(**_of(MapOptions, options)),
+            **shown,
+        )
     if report_path:
         report_path.write_text(report.to_json() + "\n", encoding="utf-8")
     if not quiet:
         click.echo(report.closing_line)
+    return SKIPPED if report.skipped_blocks else 0
+
+
+def _of(kind: Any, options: dict[str, Any], but: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return those of the command's options that are fields of a dataclass."""
+    return {field.name: options[field.name] for field in fields(kind) if field.name not in but}
 
 
 @contextmanager
-def display(quiet: bool) -> Iterator[dict[str, Any]]:
-    """Yield what `segment` calls: a bar with Mpx/s on a terminal, lines for people on stderr."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+def progress_bar(quiet: bool) -> Iterator[dict[str, Any]]:
+    """Show a bar with Mpx/s and time left on a terminal; yield the callables of `segment`."""
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
     if quiet:
         yield {}
         return
+
+    def notify(notice: str) -> None:
+        console.print(f"flair-run: note: {notice}", markup=False)
+
     if not console.is_terminal:
-        yield {"notify": lambda line: click.echo(f"flair-run: {line}", err=True)}
+        yield {"notify": notify}
         return
     columns = (
         BarColumn(),
@@ -127,28 +206,23 @@ def display(quiet: bool) -> Iterator[dict[str, Any]]:
             progress.update(task, text=line)
 
         def advance(done: int, total: int) -> None:
-            if done and progress.tasks[task].total is None:
-                progress.reset(task, total=total)  # loading is no part of the rate
             elapsed = progress.tasks[task].elapsed or 1e-9
             rate = f"{done / 1e6:.1f} of {total / 1e6:.1f} Mpx, {done / 1e6 / elapsed:.2f} Mpx/s"
             progress.update(task, completed=done, total=total, text=rate)
 
-        yield {"progress": advance, "notify": console.print, "status": status}
+        yield {"progress": advance, "notify": notify, "status": status}
 
 
 def main() -> None:
     """Entry point: every refusal is one line on stderr and an exit code."""
     try:
-        command.main(standalone_mode=False)
+        sys.exit(command.main(standalone_mode=False))
     except FlairError as error:
         _fail(str(error), error.exit_code)
     except click.ClickException as error:
         _fail(f"{error.format_message()} (see flair-run --help)", 2)
     except (KeyboardInterrupt, click.Abort):
-        if "--debug" in sys.argv:
-            raise
-        click.echo("interrupted: nothing was written", err=True)
-        sys.exit(INTERRUPTED)
+        _fail("interrupted: finished strips are kept, continue with --resume", INTERRUPTED)
 
 
 def _fail(message: str, exit_code: int) -> None:

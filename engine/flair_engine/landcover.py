@@ -1,197 +1,232 @@
-"""The land-cover map: a tiled, compressed GeoTIFF with colours, class names and provenance.
+"""The land-cover map: tiled, compressed GeoTIFFs with colours, class names and provenance.
 
-Everything is written under hidden names beside the output and renamed when complete, the map last,
-so that the output's name never shows a half-written file.
+Maps are assembled from finished strips under names in the run's own folder and renamed when
+complete and checked, sidecars first and the map last: an output's name never shows a half-written
+file.
 """
 
 from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
+import rasterio.shutil
+from affine import Affine
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from flair_engine.errors import OutputError, WriteError
+from flair_engine.grid import Window
+from flair_engine.journal import sync_folder
+from flair_engine.sources import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-    from types import TracebackType
+    from collections.abc import Callable, Mapping
 
-    from affine import Affine
     from rasterio.crs import CRS
+    from rasterio.io import DatasetReader, DatasetWriter
 
     from flair_engine.manifest import ModelSpec
-    from flair_engine.pipeline import LabelledStrip
+    from flair_engine.options import LabelValues
 
-LabelValues = Literal["flair", "zero-based"]
 
 BLOCK_PX = 512
 NODATA = {"flair": 0, "zero-based": 255}
 
 
-class MapWriter(AbstractContextManager["MapWriter"]):
-    """Writes the model's outputs strip by strip; `publish` makes them appear.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapStyle:
+    """What maps of one run have in common."""
 
-    `labels` go to `path`; `confidence` and `probabilities`, where the model has them, to rasters
-    of their own beside it. Leaving the context without `publish` removes what was written.
-    Raises OutputError where the map cannot be put there, WriteError where writing fails.
+    spec: ModelSpec
+    crs: CRS | None
+    transform: Affine
+    """Of the whole raster; a map of a window moves it."""
+    values: LabelValues
+    tags: Mapping[str, str]
+    cog: bool
+
+
+def write_maps(
+    path: Path,
+    window: Window,
+    style: MapStyle,
+    read: Callable[[str, Window], np.ndarray],
+    folder: Path,
+) -> None:
+    """Assemble and publish every output of the model over `window` of the raster.
+
+    `labels` go to `path`, the others to rasters of their own beside it. `read` returns uint8
+    [bands, h, w] of an output and a window of it; `folder` is on the same file system as `path`.
+    Raises WriteError where the disk refuses; what was at `path` is then still there.
     """
+    made: list[tuple[Path, Path]] = []
+    for name in style.spec.outputs:
+        target = output_path(path, name)
+        temporary = folder / target.name
+        _write_map(temporary, name, window, style, read)
+        if style.cog:
+            temporary = _as_cog(temporary, name)
+        made.append((temporary, target))
+    sidecars = {
+        f"{path}.aux.xml": category_names(style.spec, style.values),
+        str(path.with_suffix(".qml")): qgis_style(style.spec, style.values),
+    }
+    try:
+        for sidecar, text in sidecars.items():
+            temporary = folder / Path(sidecar).name
+            temporary.write_text(text, encoding="utf-8")
+            made.append((temporary, Path(sidecar)))
+        for temporary, _ in made:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        # `labels` is the first output: publish it last.
+        for temporary, target in sorted(made, key=lambda pair: pair[1] == path):
+            temporary.replace(target)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: cannot be put in place ({error.strerror}): mend that, then use --resume"
+        ) from error
 
-    def __init__(
-        self,
-        path: Path,
-        spec: ModelSpec,
-        *,
-        height: int,
-        width: int,
-        crs: CRS | None,
-        transform: Affine,
-        values: LabelValues,
-        tags: Mapping[str, str],
-        overwrite: bool,
-    ) -> None:
-        check_output(path, overwrite=overwrite)
-        self._spec = spec
-        self._values: LabelValues = values
-        self._path = path
-        self._tags = tags
-        grid = {"height": height, "width": width, "crs": crs, "transform": transform}
-        self._rasters = {
-            name: _BlockWriter(
-                output_path(path, name),
-                count=len(spec.classes) if name == "probabilities" else 1,
-                nodata=NODATA[values] if name == "labels" else None,
-                grid=grid,
-            )
-            for name in spec.outputs
-        }
-        self._decorate()
 
-    def write(self, strip: LabelledStrip) -> None:
-        """Append the next strip, in order from the top."""
-        for name, rows in strip.outputs.items():
-            if name == "labels" and self._values == "zero-based":
-                rows = rows - np.uint8(1)
-            self._rasters[name].append(rows)
+def _write_map(
+    path: Path,
+    name: str,
+    window: Window,
+    style: MapStyle,
+    read: Callable[[str, Window], np.ndarray],
+) -> None:
+    translate = _to_zero_based() if name == "labels" and style.values == "zero-based" else None
+    try:
+        with _create(path, name, window, style) as dataset:
+            _decorate(dataset, name, style)
+            for top in range(window.top, window.bottom, BLOCK_PX):
+                height = min(BLOCK_PX, window.bottom - top)
+                rows = Window(top=top, left=window.left, height=height, width=window.width)
+                pixels_bhw = read(name, rows)
+                if translate is not None:
+                    pixels_bhw = translate[pixels_bhw]
+                where = RasterioWindow(0, top - window.top, window.width, height)
+                dataset.write(pixels_bhw, window=where)
+        _check_complete(path)
+    except (RasterioError, OSError) as error:
+        path.unlink(missing_ok=True)
+        raise WriteError(
+            f"{path.name}: cannot be written ({first_line(error)}): check the free space of the "
+            "disk, then continue with --resume"
+        ) from error
 
-    def publish(self) -> None:
-        """Finish every raster and rename it to its final name, the map last."""
-        for raster in self._rasters.values():
-            raster.finish()
-        names = write_category_names(
-            temporary(self._path).with_suffix(".aux.xml"), self._spec, self._values
+
+def _create(path: Path, name: str, window: Window, style: MapStyle) -> DatasetWriter:
+    spec = style.spec
+    return rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        dtype="uint8",
+        count=max(c.value for c in spec.classes) if name == "probabilities" else 1,
+        height=window.height,
+        width=window.width,
+        crs=style.crs,
+        transform=style.transform @ Affine.translation(window.left, window.top),
+        nodata=NODATA[style.values] if name == "labels" else None,
+        tiled=True,
+        blockxsize=BLOCK_PX,
+        blockysize=BLOCK_PX,
+        interleave="band",
+        compress="deflate",
+        num_threads="all_cpus",
+        bigtiff="if_safer",  # if_needed ignores what compression may fail to save
+    )
+
+
+def _decorate(dataset: DatasetWriter, name: str, style: MapStyle) -> None:
+    dataset.update_tags(**style.tags)
+    if name == "labels":
+        shift = style.values == "zero-based"
+        colors = {entry.value - shift: _rgba(entry.color) for entry in style.spec.classes}
+        dataset.write_colormap(1, {**colors, NODATA[style.values]: (0, 0, 0, 0)})
+    if name == "probabilities":
+        for entry in style.spec.classes:
+            dataset.set_band_description(entry.value, entry.name)
+        others = [ColorInterp.undefined] * (dataset.count - 1)
+        dataset.colorinterp = [ColorInterp.gray, *others]
+
+
+def _check_complete(path: Path) -> None:
+    """Raise OSError where a block did not reach the file.
+
+    GDAL's compression threads swallow a write that fails, so closing proves nothing.
+    """
+    size = path.stat().st_size
+    with rasterio.open(path) as dataset:
+        for band in range(1, dataset.count + 1):
+            for (row, col), _ in dataset.block_windows(band):
+                offset, length = _block_place(dataset, band, row, col)
+                if offset == 0 or offset + length > size:
+                    raise OSError(f"block ({row}, {col}) is not in the file")
+
+
+def _block_place(dataset: DatasetReader, band: int, row: int, col: int) -> tuple[int, int]:
+    """Return offset and length of a block in its file, 0 where it has none."""
+    place = (
+        dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band)
+        for what in ("OFFSET", "SIZE")
+    )
+    offset, length = (int(value or 0) for value in place)
+    return offset, length
+
+
+def _as_cog(path: Path, name: str) -> Path:
+    """Return a Cloud-Optimized copy; overviews show the most frequent class."""
+    cog = path.with_name(f"cog-{path.name}")
+    try:
+        rasterio.shutil.copy(
+            path,
+            cog,
+            driver="COG",
+            compress="DEFLATE",
+            blocksize=BLOCK_PX,
+            overview_resampling="MODE" if name == "labels" else "AVERAGE",
+            overviews="IGNORE_EXISTING",
+            bigtiff="IF_SAFER",
+            num_threads="ALL_CPUS",
         )
-        try:
-            names.replace(f"{self._path}.aux.xml")
-            for raster in reversed(self._rasters.values()):
-                raster.temporary.replace(raster.path)
-        except OSError as error:
-            raise WriteError(f"{self._path}: cannot be put in place ({error.strerror})") from error
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for raster in self._rasters.values():
-            raster.discard()
-
-    def _decorate(self) -> None:
-        shift = self._values == "zero-based"
-        colors = {entry.value - shift: _rgba(entry.color) for entry in self._spec.classes}
-        colors[NODATA[self._values]] = (0, 0, 0, 0)
-        self._rasters["labels"].dataset.write_colormap(1, colors)
-        for raster in self._rasters.values():
-            raster.dataset.update_tags(**self._tags)
-        if "probabilities" in self._rasters:
-            dataset = self._rasters["probabilities"].dataset
-            for number, entry in enumerate(self._spec.classes, start=1):
-                dataset.set_band_description(number, entry.name)
-            dataset.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * (number - 1)]
-
-
-class _BlockWriter:
-    """One GeoTIFF under a temporary name, written in whole rows of blocks."""
-
-    def __init__(
-        self, path: Path, *, count: int, nodata: int | None, grid: Mapping[str, object]
-    ) -> None:
-        self.path = path
-        self.temporary = temporary(path)
-        self._rows: list[np.ndarray] = []
-        self._top = 0
-        try:
-            self.dataset = rasterio.open(
-                self.temporary,
-                "w",
-                driver="GTiff",
-                dtype="uint8",
-                count=count,
-                nodata=nodata,
-                tiled=True,
-                blockxsize=BLOCK_PX,
-                blockysize=BLOCK_PX,
-                interleave="band",
-                compress="deflate",
-                num_threads="all_cpus",
-                bigtiff="if_safer",  # if_needed ignores what compression may fail to save
-                **grid,
-            )
-        except RasterioError as error:
-            raise OutputError(f"{path}: cannot be created ({_reason(error)})") from error
-
-    def append(self, rows: np.ndarray) -> None:
-        """Take uint8 [rows, width] or [bands, rows, width]; write what completes blocks."""
-        self._rows.append(rows.reshape(-1, *rows.shape[-2:]))
-        if sum(part.shape[1] for part in self._rows) >= BLOCK_PX:
-            pending = np.concatenate(self._rows, axis=1)
-            whole = pending.shape[1] // BLOCK_PX * BLOCK_PX
-            self._write(pending[:, :whole])
-            self._rows = [pending[:, whole:]]
-
-    def finish(self) -> None:
-        """Write what is left and close the file."""
-        if self._rows:
-            self._write(np.concatenate(self._rows, axis=1))
-        self.dataset.close()
-
-    def discard(self) -> None:
-        """Close and remove the temporary file where it is still there."""
-        self.dataset.close()
-        self.temporary.unlink(missing_ok=True)
-
-    def _write(self, rows_bhw: np.ndarray) -> None:
-        _, height, width = rows_bhw.shape
-        try:
-            self.dataset.write(rows_bhw, window=RasterioWindow(0, self._top, width, height))
-        except RasterioError as error:
-            raise WriteError(
-                f"{self.path}: rows {self._top} to {self._top + height - 1} cannot be written "
-                f"({_reason(error)}). Check the free space of the disk"
-            ) from error
-        self._top += height
+        _check_complete(cog)
+    except (RasterioError, OSError) as error:
+        cog.unlink(missing_ok=True)
+        raise WriteError(
+            f"{path.name}: cannot be made a COG ({first_line(error)}): check the free space of the "
+            "disk, then continue with --resume"
+        ) from error
+    path.unlink()
+    return cog
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError unless a map can be put at `path`."""
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: the folder {path.parent} does not exist: create it first")
     if path.is_dir():
         raise OutputError(f"{path}: is a folder: give the name of the map, ending in .tif")
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise OutputError(f"{path}: the map is a GeoTIFF: give a name ending in .tif")
+    check_folder(path.parent, path)
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: exists already: use --overwrite, or another name")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path}: the folder {path.parent} is not writable by you")
+
+
+def check_folder(folder: Path, path: Path) -> None:
+    """Raise OutputError unless `folder` is there and may be written."""
+    if not folder.is_dir():
+        raise OutputError(f"{path}: the folder {folder} does not exist: create it first")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: the folder {folder} is not writable by you")
 
 
 def output_path(path: Path, name: str) -> Path:
@@ -199,13 +234,8 @@ def output_path(path: Path, name: str) -> Path:
     return path if name == "labels" else path.with_name(f"{path.stem}.{name}{path.suffix}")
 
 
-def temporary(path: Path) -> Path:
-    """Return the hidden name `path` is written under."""
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-
-def write_category_names(path: Path, spec: ModelSpec, values: LabelValues) -> Path:
-    """Write GDAL's PAM sidecar: category n names pixel value n. rasterio cannot write it."""
+def category_names(spec: ModelSpec, values: LabelValues) -> str:
+    """Return GDAL's PAM sidecar: category n names pixel value n. rasterio cannot write it."""
     shift = values == "zero-based"
     names = {entry.value - shift: entry.name for entry in spec.classes}
     if not shift:
@@ -216,14 +246,40 @@ def write_category_names(path: Path, spec: ModelSpec, values: LabelValues) -> Pa
     for value in range(max(names) + 1):
         ET.SubElement(categories, "Category").text = names.get(value, "")
     ET.indent(root)
-    ET.ElementTree(root).write(path, encoding="utf-8")
-    return path
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def qgis_style(spec: ModelSpec, values: LabelValues) -> str:
+    """Return a QGIS layer style: one entry of the legend for each class that can occur."""
+    shift = values == "zero-based"
+    root = ET.Element("qgis", styleCategories="Symbology")
+    renderer = ET.SubElement(
+        ET.SubElement(root, "pipe"),
+        "rasterrenderer",
+        type="paletted",
+        band="1",
+        opacity="1",
+        alphaBand="-1",
+    )
+    palette = ET.SubElement(renderer, "colorPalette")
+    for entry in spec.active_classes:
+        ET.SubElement(
+            palette,
+            "paletteEntry",
+            value=str(entry.value - shift),
+            color=entry.color,
+            alpha="255",
+            label=entry.name,
+        )
+    ET.indent(root)
+    return "<!DOCTYPE qgis>\n" + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _to_zero_based() -> np.ndarray:
+    """Return the table from 1..19, 0 nodata, to 0..18, 255 nodata: uint8 wraps around."""
+    return np.arange(-1, 255).astype(np.uint8)
 
 
 def _rgba(color: str) -> tuple[int, int, int, int]:
     red, green, blue = bytes.fromhex(color.removeprefix("#"))
     return red, green, blue, 255
-
-
-def _reason(error: Exception) -> str:
-    return str(error.__cause__ or error).splitlines()[0]

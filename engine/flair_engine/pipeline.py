@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
     from flair_engine.backends import Slot
-    from flair_engine.grid import Grid
+    from flair_engine.grid import Grid, Window
     from flair_engine.strips import Strip
 
 T = TypeVar("T")
@@ -30,14 +30,14 @@ _END = object()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelledStrip:
-    """What the model says of one row of cores."""
+    """What the model says of one row of cores of a panel; 0 where nothing is known."""
 
     i: int
     """Row of cores in the grid."""
-    top: int
-    """First raster row."""
+    window: Window
+    """The pixels of the raster."""
     outputs: Mapping[str, np.ndarray]
-    """uint8 by output name: [rows, width], or [channels, rows, width] for probabilities."""
+    """uint8 [bands, h, w] by output name."""
 
 
 class Stopwatch:
@@ -133,17 +133,72 @@ def _unpacked(slot: Slot, keys: list[Key]) -> Iterator[tuple[Key, Mapping[str, n
 
 
 def label_strips(
-    strips: Iterable[Strip], grid: Grid, slots: Sequence[Slot]
+    strips: Iterable[Strip],
+    grid: Grid,
+    slots: Sequence[Slot],
+    output_bands: Mapping[str, int],
+    selected: np.ndarray | None = None,
 ) -> Iterator[LabelledStrip]:
-    """Run every tile of every strip and put the cores together, cut at the raster's edge."""
-    tiles = (((strip.i, j), strip.tile(j)) for strip in strips for j in range(grid.cols))
-    rows: dict[str, np.ndarray] = {}
-    for (i, j), outputs in stream(tiles, slots):
-        core = grid.core(i, j)
-        for name, labels in outputs.items():
-            if j == 0:
-                rows[name] = np.empty((*labels.shape[:-2], core.height, grid.width), np.uint8)
-            rows[name][..., core.left : core.right] = labels[..., : core.height, : core.width]
-        if j == grid.cols - 1:
-            yield LabelledStrip(i=i, top=core.top, outputs=rows)
-            rows = {}
+    """Run the tiles of every strip and put the cores together, cut at the raster's edge.
+
+    `output_bands` says how many bands each output has. A core that is not `selected` (bool [rows,
+    cols] of cores) or has no valid pixel is not inferred; pixels that are not valid become 0.
+    """
+    waiting: deque[_Waiting] = deque()
+
+    def tiles() -> Iterator[tuple[tuple[_Waiting, int, np.ndarray | None], np.ndarray]]:
+        for strip in strips:
+            entry = _Waiting(strip.i, strip.window)
+            waiting.append(entry)
+            wanted = [
+                (j, valid)
+                for j in strip.cores
+                if (selected is None or selected[strip.i, j])
+                and ((valid := strip.core_valid(j)) is None or valid.any())
+            ]
+            entry.tiles_left = len(wanted)
+            for j, valid in wanted:
+                yield (entry, j, valid), strip.tile(j)
+
+    for (entry, j, valid), outputs in stream(tiles(), slots):
+        entry.put(grid.core(entry.i, j), outputs, valid, output_bands)
+        while waiting and waiting[0].tiles_left == 0:
+            yield waiting.popleft().labelled(output_bands)
+    while waiting:
+        yield waiting.popleft().labelled(output_bands)
+
+
+class _Waiting:
+    """A strip whose tiles are not all labelled yet; one without tiles holds no pixels."""
+
+    def __init__(self, i: int, window: Window) -> None:
+        self.i = i
+        self.window = window
+        self.tiles_left = 0
+        self._outputs: dict[str, np.ndarray] = {}
+
+    def put(
+        self,
+        core: Window,
+        outputs: Mapping[str, np.ndarray],
+        valid: np.ndarray | None,
+        output_bands: Mapping[str, int],
+    ) -> None:
+        """Copy the outputs of one core to their place."""
+        if not self._outputs:
+            self._outputs = self._nothing(output_bands)
+        left = core.left - self.window.left
+        for name, pixels in outputs.items():
+            kept = pixels[..., : core.height, : core.width]
+            place = self._outputs[name][:, :, left : left + core.width]
+            place[...] = kept if valid is None else kept * valid
+        self.tiles_left -= 1
+
+    def labelled(self, output_bands: Mapping[str, int]) -> LabelledStrip:
+        """Return the finished strip."""
+        outputs = self._outputs or self._nothing(output_bands)
+        return LabelledStrip(i=self.i, window=self.window, outputs=outputs)
+
+    def _nothing(self, output_bands: Mapping[str, int]) -> dict[str, np.ndarray]:
+        size = (self.window.height, self.window.width)
+        return {name: np.zeros((bands, *size), np.uint8) for name, bands in output_bands.items()}

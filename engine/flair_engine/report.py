@@ -37,6 +37,17 @@ class Report:
     """By stage; stages overlap, so the sum exceeds `wall_s`."""
     pixels_by_class: Mapping[str, int]
     """By class name, classes that occur."""
+    hectares_by_class: Mapping[str, float]
+    nodata_pixels: int
+    blocks_requested: int
+    """Blocks decoded, one decoded twice counted twice."""
+    blocks: int
+    """Blocks of the sources."""
+    skipped_blocks: int
+    """Blocks that could not be decoded and became nodata on request."""
+    missing_height_pixels: int
+    notices: tuple[str, ...]
+    """What the user was told."""
 
     @property
     def pixels(self) -> int:

@@ -1,75 +1,177 @@
-"""Input rasters: what is accepted, and how windows of them are read."""
+"""Raster files: how they are opened, which of their pixels are valid, how windows are read."""
 
 from __future__ import annotations
 
-import math
 import threading
 import warnings
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 import rasterio
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from flair_engine.errors import ReadError, SourceError
+from flair_engine.grid import Window, ceil_div
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
-    import numpy as np
     from affine import Affine
     from rasterio.crs import CRS
     from rasterio.io import DatasetReader
 
-    from flair_engine.grid import Window
-    from flair_engine.manifest import ModelSpec
+    from flair_engine.options import Nodata, OnError
+    from flair_engine.strips import Pixels
 
-GSD_TOLERANCE = 0.01
-"""Relative. Delivered files round the pixel size (0.200000000000001) and true sizes differ by more
-than this where it matters (0.15, 0.25 m)."""
+Opener: TypeAlias = "Callable[[], DatasetReader]"
+"""Opens a dataset; called once per thread."""
 
 
-class RasterSource(AbstractContextManager["RasterSource"]):
-    """A file GDAL opens, read through one dataset handle per thread.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileInfo:
+    """What a dataset says of itself."""
 
-    Raises SourceError where it cannot be opened.
+    name: str
+    height: int
+    width: int
+    count: int
+    dtypes: tuple[str, ...]
+    crs: CRS | None
+    transform: Affine
+    block_px: tuple[int, int]
+    nodata: float | None
+    alpha: int | None
+    """Number of the band that is tagged alpha."""
+    masked: bool
+    """A mask stands beside the bands (internal or .msk), other than nodata and alpha."""
+    files: tuple[str, ...]
+    """The files it is made of, for a VRT its sources."""
+
+
+def open_dataset(name: str) -> DatasetReader:
+    """Open a raster for one thread. Raises SourceError where GDAL cannot."""
+    with warnings.catch_warnings():
+        # A missing georeference is refused by name where it matters.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            return rasterio.open(name, sharing=False)
+        except (RasterioError, ValueError, OverflowError, MemoryError) as error:
+            raise SourceError(
+                f"{short(name)}: GDAL cannot open it ({first_line(error)}). Give a raster"
+            ) from error
+
+
+def describe(name: str, opener: Opener | None = None) -> FileInfo:
+    """Open a raster once and return what it says of itself. Raises SourceError."""
+    with opener() if opener else open_dataset(name) as dataset:
+        if dataset.count == 0 or dataset.height == 0 or dataset.width == 0:
+            raise SourceError(f"{short(name)}: holds no raster band: give one of its subdatasets")
+        alphas = [n for n, kind in enumerate(dataset.colorinterp, 1) if kind is ColorInterp.alpha]
+        flags = dataset.mask_flag_enums[0]
+        plain = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}
+        return FileInfo(
+            name=name,
+            height=dataset.height,
+            width=dataset.width,
+            count=dataset.count,
+            dtypes=tuple(dataset.dtypes),
+            crs=dataset.crs,
+            transform=dataset.transform,
+            block_px=dataset.block_shapes[0],
+            nodata=dataset.nodata,
+            alpha=alphas[-1] if alphas else None,
+            masked=not plain & set(flags),
+            files=tuple(dataset.files),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BandChoice:
+    """Which bands of a file are read and what makes a pixel of them invalid."""
+
+    numbers: tuple[int, ...]
+    """Band numbers, from 1, in the order they are delivered."""
+    judged: int
+    """How many of them, from the first, must all equal nodata for a pixel to be invalid. A height
+    of 0 beside them says nothing."""
+    nodata: float | None
+    mask_band: int | None
+    """Number of a band that is 0 where invalid: an alpha band that is not among `numbers`."""
+    masked: bool
+    """Whether the dataset's own mask is asked."""
+
+
+def choose_bands(
+    info: FileInfo, numbers: Sequence[int], *, judged: int | None = None, nodata: Nodata = None
+) -> BandChoice:
+    """Decide how the validity of the chosen bands is known.
+
+    A band tagged alpha is a mask only where it is not itself asked for: real files tag red or
+    infrared so. Raises SourceError for a band that is not there.
+    """
+    if outside := [n for n in numbers if not 1 <= n <= info.count]:
+        raise SourceError(
+            f"{short(info.name)}: band {outside[0]} was asked for but the file has {info.count}: "
+            f"choose from 1 to {info.count}"
+        )
+    value = info.nodata if nodata is None else None if nodata == "none" else float(nodata)
+    return BandChoice(
+        numbers=tuple(numbers),
+        judged=judged or len(numbers),
+        nodata=value,
+        mask_band=info.alpha if info.alpha not in numbers else None,
+        masked=info.masked,
+    )
+
+
+class FileLayer(AbstractContextManager["FileLayer"]):
+    """Bands of one dataset at a place on the raster's grid, read through a handle per thread.
+
+    `on_error` says what happens to a block that cannot be decoded: `stop` raises ReadError,
+    `skip` makes it invalid and counts it in `skipped_blocks`.
     """
 
-    def __init__(self, path: Path, band_numbers: Sequence[int] | None = None) -> None:
-        self.path = path
-        self._handles: list[DatasetReader] = []
-        self._local = threading.local()
-        dataset = self._dataset()
-        self.height: int = dataset.height
-        self.width: int = dataset.width
-        self.crs: CRS | None = dataset.crs
-        self.transform: Affine = dataset.transform
-        self.band_numbers = tuple(band_numbers or range(1, dataset.count + 1))
-        self.count = len(self.band_numbers)
-        if outside := [n for n in self.band_numbers if not 1 <= n <= dataset.count]:
-            self.close()
-            raise SourceError(
-                f"{path}: band {outside[0]} was asked for but the file has {dataset.count}: "
-                f"choose from 1 to {dataset.count}"
-            )
-        self.dtypes: tuple[str, ...] = tuple(dataset.dtypes[n - 1] for n in self.band_numbers)
-        self.block_px: tuple[int, int] = dataset.block_shapes[self.band_numbers[0] - 1]
+    def __init__(
+        self,
+        info: FileInfo,
+        choice: BandChoice,
+        *,
+        top: int = 0,
+        left: int = 0,
+        on_error: OnError = "stop",
+        opener: Opener | None = None,
+    ) -> None:
+        self.name = info.name
+        self.window = Window(top=top, left=left, height=info.height, width=info.width)
+        self.count = len(choice.numbers)
+        self.block_px = info.block_px
+        self.skipped_blocks = 0
+        self._choice = choice
+        self._on_error = on_error
+        self._open = opener or (lambda: open_dataset(info.name))
+        self._handles: dict[int, DatasetReader] = {}
+        self._lock = threading.Lock()
 
-    def read(self, window: Window) -> np.ndarray:
-        """Return uint8 [bands, height, width] of `window`; see Source."""
-        where = RasterioWindow(window.left, window.top, window.width, window.height)
+    def read(self, part: Window) -> Pixels:
+        """Return uint8 [bands, h, w] and bool [h, w] or None of a window of the file itself.
+
+        Raises ReadError that names the file, the block and its pixels.
+        """
         try:
-            return self._dataset().read(self.band_numbers, window=where)  # type: ignore[no-any-return]
-        except RasterioError as error:
-            raise ReadError(self._unreadable(window, error)) from error
+            return self._read(part)
+        except (RasterioError, MemoryError):
+            return self._read_by_block(part)
 
     def close(self) -> None:
-        """Close the handles of every thread; a second call does nothing."""
-        while self._handles:
-            self._handles.pop().close()
+        """Close the handles of every thread; reading opens new ones."""
+        with self._lock:
+            while self._handles:
+                self._handles.popitem()[1].close()
 
     def __exit__(
         self,
@@ -81,111 +183,79 @@ class RasterSource(AbstractContextManager["RasterSource"]):
 
     def _dataset(self) -> DatasetReader:
         """Return the calling thread's own handle: GDAL datasets must not be shared."""
-        if not hasattr(self._local, "dataset"):
-            self._local.dataset = _open(self.path)
-            self._handles.append(self._local.dataset)
-        return self._local.dataset
+        thread = threading.get_ident()
+        if thread not in self._handles:
+            dataset = self._open()
+            with self._lock:
+                self._handles[thread] = dataset
+        return self._handles[thread]
 
-    def _unreadable(self, window: Window, error: RasterioError) -> str:
-        block_height, block_width = self.block_px
-        reason = str(error.__cause__ or error).splitlines()[0]
+    def _read(self, part: Window) -> Pixels:
+        dataset, choice = self._dataset(), self._choice
+        where = RasterioWindow(part.left, part.top, part.width, part.height)
+        image_bhw = dataset.read(choice.numbers, window=where)
+        invalid_hw = np.zeros(image_bhw.shape[1:], bool)
+        if choice.nodata is not None:
+            judged = image_bhw[: choice.judged]
+            invalid_hw |= (judged == choice.nodata).all(0)
+        if choice.mask_band is not None:
+            invalid_hw |= dataset.read(choice.mask_band, window=where) == 0
+        if choice.masked:
+            masks = dataset.read_masks(choice.numbers[: choice.judged], window=where)
+            invalid_hw |= (masks == 0).all(0)
+        return image_bhw, None if not invalid_hw.any() else ~invalid_hw
+
+    def _read_by_block(self, part: Window) -> Pixels:
+        image_bhw = np.zeros((self.count, part.height, part.width), np.uint8)
+        valid_hw = np.zeros((part.height, part.width), bool)
+        for block in blocks(part, self.block_px):
+            local = Window(
+                top=block.top - part.top,
+                left=block.left - part.left,
+                height=block.height,
+                width=block.width,
+            ).slices
+            try:
+                pixels, valid = self._read(block)
+            except (RasterioError, MemoryError) as error:
+                if self._on_error == "stop":
+                    raise ReadError(self._unreadable(block, error)) from error
+                with self._lock:
+                    self.skipped_blocks += 1
+                continue
+            image_bhw[:, local[0], local[1]] = pixels
+            valid_hw[local] = True if valid is None else valid
+        return image_bhw, valid_hw
+
+    def _unreadable(self, block: Window, error: Exception) -> str:
+        row, col = block.top // self.block_px[0], block.left // self.block_px[1]
         return (
-            f"{self.path}: rows {window.top} to {window.bottom - 1}, columns {window.left} to "
-            f"{window.right - 1} cannot be decoded (blocks of {block_height} x {block_width} from "
-            f"block row {window.top // block_height}, column {window.left // block_width}): "
-            f"{reason}. Fetch the file again"
+            f"{short(self.name)}: block ({row}, {col}), rows {block.top} to {block.bottom - 1}, "
+            f"columns {block.left} to {block.right - 1}, cannot be decoded "
+            f"({first_line(error)}). Fetch the file again, or use --on-error skip"
         )
 
 
-def open_source(
-    path: Path,
-    spec: ModelSpec,
-    *,
-    band_numbers: Sequence[int] | None = None,
-    gsd_m: float | None = None,
-) -> RasterSource:
-    """Open a raster and check that `spec` can be run on it.
-
-    `band_numbers` name the file's bands (from 1) in the order the model wants them; None takes
-    all. `gsd_m` is the ground sampling distance where the file does not say it, or says it wrongly.
-    Raises SourceError with the one thing to mend first.
-    """
-    if band_numbers is not None and len(band_numbers) != len(spec.bands):
-        raise SourceError(
-            f"{len(band_numbers)} band numbers given, the model wants {len(spec.bands)} "
-            f"({', '.join(spec.bands)}): name one for each"
-        )
-    source = RasterSource(path, band_numbers)
-    try:
-        _check_bands(source, spec)
-        _check_ground_sampling(source, spec, gsd_m)
-    except SourceError:
-        source.close()
-        raise
-    return source
+def blocks(part: Window, block_px: tuple[int, int]) -> Iterator[Window]:
+    """Yield the blocks that a window touches, cut at the window."""
+    height, width = block_px
+    for row in range(part.top // height, ceil_div(part.bottom, height)):
+        for col in range(part.left // width, ceil_div(part.right, width)):
+            top, left = max(part.top, row * height), max(part.left, col * width)
+            yield Window(
+                top=top,
+                left=left,
+                height=min(part.bottom, (row + 1) * height) - top,
+                width=min(part.right, (col + 1) * width) - left,
+            )
 
 
-def _open(path: Path) -> DatasetReader:
-    with warnings.catch_warnings():
-        # A missing georeference is refused by name where it matters.
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            return rasterio.open(path, sharing=False)
-        except RasterioIOError as error:
-            if not path.exists():
-                raise SourceError(f"{path}: no such file. Check the path") from error
-            reason = str(error).splitlines()[0]
-            raise SourceError(f"{path}: GDAL cannot open it ({reason}). Give a raster") from error
+def first_line(error: BaseException) -> str:
+    """Return the first line of what GDAL says of an error."""
+    text = str(error.__cause__ or error).strip() or type(error).__name__
+    return text.splitlines()[0]
 
 
-def _check_bands(source: RasterSource, spec: ModelSpec) -> None:
-    if source.count != len(spec.bands):
-        example = ",".join(str(n + 1) for n in range(len(spec.bands)))
-        raise SourceError(
-            f"{source.path}: has {source.count} band{'s'[: source.count != 1]}, the model wants "
-            f"{len(spec.bands)} ({', '.join(spec.bands)}): choose them with --bands {example}, or "
-            "export a model for the bands there are"
-        )
-    if wrong := [kind for kind in source.dtypes if kind != "uint8"]:
-        raise SourceError(
-            f"{source.path}: bands are {wrong[0]}, the model wants uint8 (0..255 as delivered): "
-            "convert with gdal_translate -ot Byte -scale"
-        )
-
-
-def _check_ground_sampling(source: RasterSource, spec: ModelSpec, gsd_m: float | None) -> None:
-    sizes = (gsd_m, gsd_m) if gsd_m is not None else pixel_size_m(source)
-    if sizes is None:
-        raise SourceError(
-            f"{source.path}: has no georeference, so its ground sampling is unknown. If a pixel "
-            f"is {spec.gsd_m:g} m, say so with --gsd {spec.gsd_m:g}"
-        )
-    if any(abs(size / spec.gsd_m - 1) > GSD_TOLERANCE for size in sizes):
-        raise SourceError(
-            f"{source.path}: ground sampling is {sizes[0]:.4g} x {sizes[1]:.4g} m, the model was "
-            f"trained at {spec.gsd_m:g} m: resample with gdalwarp -r bilinear "
-            f"-tr {spec.gsd_m:g} {spec.gsd_m:g}"
-        )
-
-
-def pixel_size_m(source: RasterSource) -> tuple[float, float] | None:
-    """Return the width and height of a pixel in metres; None without a georeference.
-
-    Raises SourceError for a CRS in degrees, where a pixel has no fixed size.
-    """
-    transform = source.transform
-    if not source.crs or transform.is_identity:
-        return None
-    if source.crs.is_geographic:
-        raise SourceError(
-            f"{source.path}: its CRS is in degrees, the model wants metres: reproject with "
-            "gdalwarp -t_srs EPSG:2154 (mainland France)"
-        )
-    try:
-        _, metres = source.crs.linear_units_factor
-    except CRSError:  # a local CRS may not state its unit
-        metres = 1.0
-    return (
-        math.hypot(transform.a, transform.d) * metres,
-        math.hypot(transform.b, transform.e) * metres,
-    )
+def short(name: str) -> str:
+    """Return a dataset's name for messages: a VRT made in memory has its whole text as name."""
+    return "joined files" if name.lstrip().startswith("<") else name

@@ -1,180 +1,322 @@
 """Reads a raster strip by strip: every block decoded once, in parallel, the overlap kept.
 
-A strip is all the tiles of one row of cores. Consecutive strips share twice the margin of rows;
-decoded rows stay in memory for as long as a later strip needs them.
+A strip is the tiles of one row of cores within one panel of columns. Consecutive strips share
+twice the margin of rows; each layer's decoded rows stay in memory for as long as a later strip
+needs them. Panels bound the memory of wide rasters.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
 from flair_engine.grid import Grid, Window, ceil_div, reflected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MIN_BAND_PX = 256
 """Rows decoded at a time at least: files are often stored in strips of a few rows."""
 
+PANEL_BYTES = 384 * 2**20
+"""Decoded pixels held at a time, about: three strips (being filled, ahead, in use) and a band."""
 
-class Source(Protocol):
-    """A raster of uint8 bands on one grid."""
+Pixels: TypeAlias = "tuple[np.ndarray, np.ndarray | None]"
+"""uint8 [bands, h, w], and bool [h, w] that is True where valid, or None where all is."""
+
+
+class Layer(Protocol):
+    """Bands that cover a window of the raster; read in windows of its own pixels."""
 
     @property
-    def height(self) -> int:
-        """Rows."""
+    def name(self) -> str:
+        """What messages call it."""
 
     @property
-    def width(self) -> int:
-        """Columns."""
+    def window(self) -> Window:
+        """Where it lies on the raster's grid; it may reach outside."""
 
     @property
     def count(self) -> int:
-        """Bands read, in the order the model wants them."""
+        """Bands."""
 
     @property
     def block_px(self) -> tuple[int, int]:
         """Height and width of the blocks it is stored in."""
 
-    def read(self, window: Window) -> np.ndarray:
-        """Return uint8 [bands, height, width] of a window inside; called from many threads.
+    def read(self, part: Window) -> Pixels:
+        """Return the pixels of a window of the layer; called from many threads.
 
         Raises ReadError where a block cannot be decoded.
         """
 
+    def close(self) -> None:
+        """Give back what reading opened; reading again is allowed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Product:
+    """Layers that together supply some bands of the raster, the later ones above the earlier."""
+
+    bands: slice
+    layers: Sequence[Layer]
+    required: bool = True
+    """Whether a pixel without it is invalid; else the bands count as 0 there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Raster:
+    """Products on one grid: what is segmented."""
+
+    height: int
+    width: int
+    count: int
+    products: Sequence[Product]
+    fill: tuple[int, ...]
+    """Value of each band where a pixel is invalid: what the network takes for average."""
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks its layers are stored in."""
+        return sum(
+            ceil_div(layer.window.height, layer.block_px[0])
+            * ceil_div(layer.window.width, layer.block_px[1])
+            for product in self.products
+            for layer in product.layers
+        )
+
+
+@dataclass(slots=True)
+class ReadCounter:
+    """What reading has cost and missed so far."""
+
+    blocks: int = 0
+    """Blocks requested; a block requested twice counts twice."""
+    missing: int = 0
+    """Valid pixels of cores without a product that is not required (height)."""
+
 
 @dataclass(frozen=True, slots=True)
-class ArraySource:
-    """An image in memory, uint8 [bands, H, W], as a Source."""
+class ArrayLayer:
+    """An image in memory, uint8 [bands, H, W]."""
 
     image_bhw: np.ndarray
+    name: str = "array"
 
     @property
-    def height(self) -> int:
-        """Rows."""
-        return int(self.image_bhw.shape[1])
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return int(self.image_bhw.shape[2])
+    def window(self) -> Window:
+        """The whole image, at the raster's origin."""
+        _, height, width = self.image_bhw.shape
+        return Window(top=0, left=0, height=height, width=width)
 
     @property
     def count(self) -> int:
         """Bands."""
-        return int(self.image_bhw.shape[0])
+        return len(self.image_bhw)
 
     @property
     def block_px(self) -> tuple[int, int]:
         """One row: memory has no blocks."""
-        return 1, self.width
+        return 1, self.window.width
 
-    def read(self, window: Window) -> np.ndarray:
-        """Return the view uint8 [bands, height, width] of `window`."""
-        rows, cols = window.slices
-        return self.image_bhw[:, rows, cols]
+    def read(self, part: Window) -> Pixels:
+        """Return a view."""
+        rows, cols = part.slices
+        return self.image_bhw[:, rows, cols], None
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Strip:
-    """The pixels of one row of tiles, reflected where they lie outside the raster."""
+    """The pixels of one row of tiles of a panel, reflected where they lie outside the raster."""
 
     i: int
     """Row of cores in the grid."""
+    cores: range
+    """Columns of cores."""
     grid: Grid
     image_bhw: np.ndarray
-    """uint8 [bands, tile_px, cols * core_px + 2 * margin_px]."""
+    """uint8 [bands, tile_px, len(cores) * core_px + 2 * margin_px]."""
+    valid_hw: np.ndarray | None
+    """bool like `image_bhw` without bands; None where every pixel is valid."""
 
     def tile(self, j: int) -> np.ndarray:
         """Return the view uint8 [bands, tile_px, tile_px] of tile (i, j)."""
-        left = j * self.grid.core_px
+        left = (j - self.cores.start) * self.grid.core_px
         return self.image_bhw[:, :, left : left + self.grid.tile_px]
 
+    @property
+    def window(self) -> Window:
+        """Return the pixels of the raster that the cores cover."""
+        first, last = (self.grid.core(self.i, j) for j in (self.cores[0], self.cores[-1]))
+        return Window(
+            top=first.top, left=first.left, height=first.height, width=last.right - first.left
+        )
 
-def read_strips(source: Source, grid: Grid, threads: int) -> Iterator[Strip]:
-    """Yield the strips of `source` from top to bottom, decoding with `threads` threads.
-
-    Raises ReadError where a block cannot be decoded.
-    """
-    needed = [reflected(*_rows(grid, i), grid.height) for i in range(grid.rows)]
-    # Reflection makes the last strips reach back further than their own tiles.
-    lowest = np.minimum.accumulate([rows.min() for rows in needed][::-1])[::-1]
-    bands: deque[_Band] = deque()
-    decoded_to = 0
-    step = band_height(source)
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        for i, rows in enumerate(needed):
-            while bands and bands[0].bottom <= lowest[i]:
-                bands.popleft()
-            while decoded_to <= rows.max():
-                height = min(step, grid.height - decoded_to)
-                bands.append(_decode_band(source, decoded_to, height, pool, threads))
-                decoded_to += height
-            yield Strip(i=i, grid=grid, image_bhw=_assemble(bands, rows, grid, source.count))
+    def core_valid(self, j: int) -> np.ndarray | None:
+        """Return the validity bool [h, w] of core (i, j), cut at the raster's edge."""
+        if self.valid_hw is None:
+            return None
+        core, margin = self.grid.core(self.i, j), self.grid.margin_px
+        left = (j - self.cores.start) * self.grid.core_px + margin
+        return self.valid_hw[margin : margin + core.height, left : left + core.width]
 
 
-def sample_tiles(source: Source, grid: Grid, count: int) -> list[np.ndarray]:
-    """Return at most `count` tiles spread evenly over the grid, uint8 [bands, tile, tile] each.
-
-    Raises ReadError where a block cannot be decoded.
-    """
-    total = grid.rows * grid.cols
-    numbers = sorted({number * total // count for number in range(count)})
-    return [_read_tile(source, grid, *divmod(number, grid.cols)) for number in numbers]
-
-
-def _read_tile(source: Source, grid: Grid, i: int, j: int) -> np.ndarray:
-    tile = grid.tile(i, j)
-    rows = reflected(tile.top, tile.bottom, grid.height)
-    cols = reflected(tile.left, tile.right, grid.width)
-    top, left = int(rows.min()), int(cols.min())
-    window = Window(
-        top=top, left=left, height=int(rows.max()) + 1 - top, width=int(cols.max()) + 1 - left
+def panels(grid: Grid, raster: Raster, cores: range) -> list[range]:
+    """Cut columns of cores so that the pixels held for one panel take about PANEL_BYTES."""
+    deepest = max(
+        (band_height(layer) for product in raster.products for layer in product.layers), default=0
     )
-    return source.read(window)[:, (rows - top)[:, None], cols - left]
+    bytes_per_column = (raster.count + 1) * (3 * grid.tile_px + 2 * deepest)
+    count = max(1, PANEL_BYTES // (bytes_per_column * grid.core_px))
+    return [
+        range(start, min(start + count, cores.stop))
+        for start in range(cores.start, cores.stop, count)
+    ]
 
 
-def band_height(source: Source) -> int:
-    """Return how many rows are decoded at a time: whole blocks, MIN_BAND_PX at least."""
-    block_height, _ = source.block_px
-    return block_height * ceil_div(MIN_BAND_PX, block_height)
+def read_strips(
+    raster: Raster,
+    grid: Grid,
+    cores: range,
+    rows: Sequence[int],
+    *,
+    threads: int,
+    counter: ReadCounter,
+) -> Iterator[Strip]:
+    """Yield the strips of the panel `cores`, for each of the ascending core `rows`.
+
+    Raises ReadError where a block cannot be decoded.
+    """
+    size, margin = grid.core_px, grid.margin_px
+    cols = reflected(cores.start * size - margin, cores.stop * size + margin, grid.width)
+    needed = {i: reflected(i * size - margin, (i + 1) * size + margin, grid.height) for i in rows}
+    # Reflection makes the last strips reach back further than their own tiles.
+    lowest = np.minimum.accumulate([needed[i].min() for i in reversed(rows)])[::-1]
+    columns = Window(
+        top=0,
+        left=int(cols.min()),
+        height=grid.height,
+        width=int(cols.max()) + 1 - int(cols.min()),
+    )
+    queues = [
+        (product, [LayerRows(layer, columns, threads, counter) for layer in product.layers])
+        for product in raster.products
+    ]
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        for i, keep_from in zip(rows, lowest, strict=True):
+            until = int(needed[i].max()) + 1
+            decoding = [
+                future
+                for _, layers in queues
+                for layer in layers
+                for future in layer.advance(int(keep_from), int(needed[i].min()), until, pool)
+            ]
+            for future in decoding:
+                future.result()
+            yield _strip(raster, grid, i, cores, queues, needed[i], cols, counter)
 
 
-@dataclass(frozen=True, slots=True)
+class LayerRows:
+    """Decoded rows of one layer, from the lowest still needed to the last decoded."""
+
+    def __init__(self, layer: Layer, columns: Window, threads: int, counter: ReadCounter) -> None:
+        block_width = layer.block_px[1]
+        left = max(0, columns.left - layer.window.left)
+        right = min(layer.window.width, columns.right - layer.window.left)
+        # Whole blocks: GDAL decodes them anyway.
+        self.left = left // block_width * block_width
+        self.right = min(layer.window.width, ceil_div(right, block_width) * block_width)
+        self.layer = layer
+        self.bands: deque[_Band] = deque()
+        self._decoded_to = 0
+        self._step = band_height(layer)
+        self._threads = threads
+        self._counter = counter
+
+    def advance(
+        self, keep_from: int, start: int, until: int, pool: ThreadPoolExecutor
+    ) -> Iterator[Future[None]]:
+        """Forget raster rows below `keep_from`; start decoding rows `start` to `until`."""
+        if self.right <= self.left:
+            return
+        origin, height = self.layer.window.top, self.layer.window.height
+        if self._decoded_to >= height:
+            self.layer.close()  # the strip before has waited for the last of its rows
+        while self.bands and self.bands[0].bottom + origin <= keep_from:
+            self.bands.popleft()
+        first = max(0, start - origin) // self._step * self._step
+        self._decoded_to = max(self._decoded_to, first)
+        while self._decoded_to < min(until - origin, height):
+            rows = min(self._step, height - self._decoded_to)
+            yield from self._decode(rows, pool)
+            self._decoded_to += rows
+
+    def paste(self, window: Window, image_bhw: np.ndarray, covered_hw: np.ndarray) -> None:
+        """Copy the valid pixels of raster `window` to `image_bhw`; mark them in `covered_hw`."""
+        origin = self.layer.window
+        for band in self.bands:
+            part = _overlap(window, band.window, origin)
+            if part is None:
+                continue
+            rows, cols = _relative(part, window.top, window.left)
+            band_rows, band_cols = _relative(
+                part, origin.top + band.window.top, origin.left + band.window.left
+            )
+            pixels = band.image_bhw[:, band_rows, band_cols]
+            valid_hw = band.valid_hw[band_rows, band_cols]
+            if valid_hw.all():
+                image_bhw[:, rows, cols] = pixels
+                covered_hw[rows, cols] = True
+            else:
+                np.copyto(image_bhw[:, rows, cols], pixels, where=valid_hw)
+                covered_hw[rows, cols] |= valid_hw
+
+    def _decode(self, height: int, pool: ThreadPoolExecutor) -> Iterator[Future[None]]:
+        whole = Window(
+            top=self._decoded_to, left=self.left, height=height, width=self.right - self.left
+        )
+        band = _Band(whole, self.layer.count)
+        self.bands.append(band)
+        block_height, block_width = self.layer.block_px
+        for part in split(whole, self.layer.block_px, self._threads):
+            self._counter.blocks += ceil_div(part.height, block_height) * ceil_div(
+                part.width, block_width
+            )
+            yield pool.submit(band.fill, self.layer, part)
+
+
 class _Band:
-    """Decoded full-width rows top..bottom."""
+    """Decoded rows of a layer."""
 
-    top: int
-    image_bhw: np.ndarray
+    def __init__(self, window: Window, count: int) -> None:
+        self.window = window
+        self.image_bhw = np.empty((count, window.height, window.width), np.uint8)
+        self.valid_hw = np.ones((window.height, window.width), bool)
 
     @property
     def bottom(self) -> int:
-        return self.top + int(self.image_bhw.shape[1])
+        return self.window.bottom
+
+    def fill(self, layer: Layer, part: Window) -> None:
+        """Decode `part` of the layer into its place."""
+        rows, cols = _relative(part, self.window.top, self.window.left)
+        image_bhw, valid_hw = layer.read(part)
+        self.image_bhw[:, rows, cols] = image_bhw
+        if valid_hw is not None:
+            self.valid_hw[rows, cols] = valid_hw
 
 
-def _rows(grid: Grid, i: int) -> tuple[int, int]:
-    tile = grid.tile(i, 0)
-    return tile.top, tile.bottom
-
-
-def _decode_band(
-    source: Source, top: int, height: int, pool: ThreadPoolExecutor, threads: int
-) -> _Band:
-    image_bhw = np.empty((source.count, height, source.width), np.uint8)
-
-    def decode(part: Window) -> None:
-        rows, cols = slice(part.top - top, part.bottom - top), slice(part.left, part.right)
-        image_bhw[:, rows, cols] = source.read(part)
-
-    band = Window(top=top, left=0, height=height, width=source.width)
-    for future in [pool.submit(decode, part) for part in split(band, source.block_px, threads)]:
-        future.result()
-    return _Band(top, image_bhw)
+def band_height(layer: Layer) -> int:
+    """Return how many rows are decoded at a time: whole blocks, MIN_BAND_PX at least."""
+    block_height, _ = layer.block_px
+    return block_height * ceil_div(MIN_BAND_PX, block_height)
 
 
 def split(band: Window, block_px: tuple[int, int], parts: int) -> list[Window]:
@@ -201,23 +343,98 @@ def split(band: Window, block_px: tuple[int, int], parts: int) -> list[Window]:
     ]
 
 
-def _assemble(bands: deque[_Band], rows: np.ndarray, grid: Grid, count: int) -> np.ndarray:
-    """Copy raster rows `rows` out of the decoded bands and mirror the columns at both sides."""
-    margin, width = grid.margin_px, grid.width
-    cols = reflected(-margin, grid.cols * grid.core_px + margin, width)
-    image_bhw = np.empty((count, len(rows), len(cols)), np.uint8)
-    inside = slice(margin, margin + width)
-    for band in bands:
-        at = np.flatnonzero((rows >= band.top) & (rows < band.bottom))
-        if len(at) == 0:
-            continue
-        source_rows = rows[at] - band.top
-        if len(at) == at[-1] - at[0] + 1 and (np.diff(source_rows) == 1).all():
-            run = slice(source_rows[0], source_rows[-1] + 1)
-            image_bhw[:, at[0] : at[-1] + 1, inside] = band.image_bhw[:, run]
-        else:
-            image_bhw[:, at, inside] = band.image_bhw[:, source_rows]
-    right = margin + width
-    image_bhw[:, :, :margin] = image_bhw[:, :, margin + cols[:margin]]
-    image_bhw[:, :, right:] = image_bhw[:, :, margin + cols[right:]]
-    return image_bhw
+def sample_tiles(raster: Raster, grid: Grid, count: int, threads: int) -> list[np.ndarray]:
+    """Return at most `count` tiles spread evenly over the grid, uint8 [bands, tile, tile] each.
+
+    Raises ReadError where a block cannot be decoded.
+    """
+    total = grid.rows * grid.cols
+    cells = [divmod(n, grid.cols) for n in sorted({n * total // count for n in range(count)})]
+    tiles = []
+    for i, j in cells:
+        counter = ReadCounter()  # these reads are no part of the run
+        cores = range(j, j + 1)
+        (strip,) = read_strips(raster, grid, cores, [i], threads=threads, counter=counter)
+        tiles.append(strip.tile(j))
+    return tiles
+
+
+def _strip(
+    raster: Raster,
+    grid: Grid,
+    i: int,
+    cores: range,
+    queues: Sequence[tuple[Product, Sequence[LayerRows]]],
+    rows: np.ndarray,
+    cols: np.ndarray,
+    counter: ReadCounter,
+) -> Strip:
+    """Put the decoded rows of every layer together and mirror what lies outside the raster."""
+    window = Window(
+        top=int(rows.min()),
+        left=int(cols.min()),
+        height=int(rows.max()) + 1 - int(rows.min()),
+        width=int(cols.max()) + 1 - int(cols.min()),
+    )
+    # The part inside the raster is decoded straight to where it belongs in the padded strip,
+    # unless the mirror reaches further left than the strip itself (a narrow last panel).
+    start = cores.start * grid.core_px - grid.margin_px
+    pad = max(0, -start)
+    in_place = window.left == max(0, start)
+    shape = (window.height, len(cols) if in_place else window.width)
+    image_bhw = np.empty((raster.count, *shape), np.uint8)
+    valid_hw = np.empty(shape, bool)
+    inside = slice(pad, pad + window.width) if in_place else slice(None)
+    strip = Strip(i=i, cores=cores, grid=grid, image_bhw=image_bhw, valid_hw=valid_hw)
+    _paste(queues, window, strip.window, image_bhw[:, :, inside], valid_hw[:, inside], counter)
+    if not valid_hw[:, inside].all():
+        image_bhw[:, :, inside][:, ~valid_hw[:, inside]] = np.array(raster.fill, np.uint8)[:, None]
+    if in_place:
+        for side in (slice(0, pad), slice(pad + window.width, None)):
+            mirrored = cols[side] - window.left + pad
+            image_bhw[:, :, side] = image_bhw[:, :, mirrored]
+            valid_hw[:, side] = valid_hw[:, mirrored]
+    else:
+        mirrored = cols - window.left
+        image_bhw, valid_hw = image_bhw[:, :, mirrored], valid_hw[:, mirrored]
+    if window.height != len(rows) or (np.diff(rows) != 1).any():
+        image_bhw, valid_hw = image_bhw[:, rows - window.top], valid_hw[rows - window.top]
+    return replace(strip, image_bhw=image_bhw, valid_hw=None if valid_hw.all() else valid_hw)
+
+
+def _paste(
+    queues: Sequence[tuple[Product, Sequence[LayerRows]]],
+    window: Window,
+    core: Window,
+    image_bhw: np.ndarray,
+    valid_hw: np.ndarray,
+    counter: ReadCounter,
+) -> None:
+    """Fill `image_bhw` and `valid_hw` of raster `window`; count what `core` lacks."""
+    valid_hw[...] = True
+    for product, layers in queues:
+        covered_hw = np.zeros(valid_hw.shape, bool)
+        for layer in layers:
+            layer.paste(window, image_bhw[product.bands], covered_hw)
+        if product.required:
+            valid_hw &= covered_hw
+        elif not covered_hw.all():
+            image_bhw[product.bands][:, ~covered_hw] = 0
+            here = _relative(core, window.top, window.left)
+            counter.missing += int((valid_hw & ~covered_hw)[here].sum())
+
+
+def _overlap(window: Window, band: Window, origin: Window) -> Window | None:
+    """Return the part of raster `window` that `band` of a layer at `origin` covers."""
+    top = max(window.top, origin.top + band.top)
+    left = max(window.left, origin.left + band.left)
+    height = min(window.bottom, origin.top + band.bottom) - top
+    width = min(window.right, origin.left + band.right) - left
+    if height <= 0 or width <= 0:
+        return None
+    return Window(top=top, left=left, height=height, width=width)
+
+
+def _relative(part: Window, top: int, left: int) -> tuple[slice, slice]:
+    """Return the slices of `part` in an array whose first pixel is (top, left)."""
+    return slice(part.top - top, part.bottom - top), slice(part.left - left, part.right - left)

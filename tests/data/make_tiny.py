@@ -38,9 +38,13 @@ SPEC = ModelSpec(
 )
 
 
-def tiny_model(spec: ModelSpec = SPEC) -> onnx.ModelProto:
+def box_model(spec: ModelSpec = SPEC) -> onnx.ModelProto:
+    """Return the model for any number of bands: the first is compared with the last."""
+    bands = len(spec.bands)
+    first_and_last = np.zeros((2, bands, 1, 1), np.float32)
+    first_and_last[0, 0] = first_and_last[1, -1] = 1
     constants = {
-        "box": np.eye(2, dtype=np.float32)[:, :, None, None] * np.ones((5, 5), np.float32),
+        "box": first_and_last * np.ones((5, 5), np.float32),
         "starts": np.array([MARGIN, MARGIN]),
         "ends": np.array([TILE - MARGIN, TILE - MARGIN]),
         "axes": np.array([2, 3]),
@@ -57,11 +61,23 @@ def tiny_model(spec: ModelSpec = SPEC) -> onnx.ModelProto:
         helper.make_node("Add", ["doubled", "one"], ["value"]),
         helper.make_node("Cast", ["value"], ["labels"], to=TensorProto.UINT8),
     ]
+    outputs = [helper.make_tensor_value_info("labels", TensorProto.UINT8, ["N", CORE, CORE])]
+    if "probabilities" in spec.outputs:  # the means of the two neighbourhoods, class 2 between
+        constants |= {"area": np.array(25.0, np.float32), "zero": np.array(0.0, np.float32)}
+        nodes += [
+            helper.make_node("Div", ["logits", "area"], ["means"]),
+            helper.make_node("Split", ["means"], ["mean1", "mean3"], axis=1),
+            helper.make_node("Mul", ["mean1", "zero"], ["mean2"]),
+            helper.make_node("Concat", ["mean1", "mean2", "mean3"], ["three"], axis=1),
+            helper.make_node("Cast", ["three"], ["probabilities"], to=TensorProto.UINT8),
+        ]
+        shape = ["N", 3, CORE, CORE]
+        outputs.append(helper.make_tensor_value_info("probabilities", TensorProto.UINT8, shape))
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 2, TILE, TILE])],
-        [helper.make_tensor_value_info("labels", TensorProto.UINT8, ["N", CORE, CORE])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", bands, TILE, TILE])],
+        outputs,
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -71,4 +87,4 @@ def tiny_model(spec: ModelSpec = SPEC) -> onnx.ModelProto:
 
 
 if __name__ == "__main__":
-    onnx.save(tiny_model(), Path(__file__).with_name("tiny.onnx"))
+    onnx.save(box_model(), Path(__file__).with_name("tiny.onnx"))

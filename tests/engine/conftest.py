@@ -1,6 +1,8 @@
-"""Fixtures of the engines on CUDA: machines that stand in for one, and an FP16 model."""
+"""Models for the engine's tests, made from the golden one, and machines that stand in for a GPU."""
 
-from dataclasses import replace
+import dataclasses
+import sys
+from pathlib import Path
 
 import fake_tensorrt
 import numpy as np
@@ -9,6 +11,33 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from flair_engine.manifest import attach_manifest, spec_of
+
+sys.path.append(str(Path(__file__).parents[1] / "data"))
+
+from make_tiny import SPEC, box_model
+
+
+@pytest.fixture
+def band_model(tmp_path):
+    """Write the box-filter model for named bands; return its path.
+
+    Class 1 wins where the 5x5 sum of the first band is at least that of the last, else class 3.
+    """
+
+    def make(*bands, mean=None, **changes):
+        normalization = dataclasses.replace(
+            SPEC.normalization,
+            mean=tuple(mean or [100.0] * len(bands)),
+            std=(50.0,) * len(bands),
+        )
+        spec = dataclasses.replace(
+            SPEC, name="box", bands=bands, normalization=normalization, **changes
+        )
+        path = tmp_path / f"box{len(bands)}.onnx"
+        onnx.save(box_model(spec), path)
+        return path
+
+    return make
 
 
 @pytest.fixture(params=fake_tensorrt.RELEASES)
@@ -57,7 +86,7 @@ def fp16_path(tiny_path, tmp_path):
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(kept)
-    attach_manifest(model, replace(spec_of(model, "tiny"), precision="fp16"))
+    attach_manifest(model, dataclasses.replace(spec_of(model, "tiny"), precision="fp16"))
     onnx.checker.check_model(model, full_check=True)
     path = tmp_path / "model.fp16.onnx"
     onnx.save(model, path)

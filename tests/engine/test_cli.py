@@ -35,10 +35,13 @@ def test_quiet_says_nothing(make_raster, tiny_path, tmp_path):
 BAD = {
     "wrong bands": (["{raster5}", "map.tif"], "has 5 bands, the model wants 2"),
     "band list": (["{raster}", "map.tif", "--bands", "1,x"], "'1,x' is not a list of band numbers"),
+    "box": (["{raster}", "map.tif", "--bbox", "1,2,3"], "'1,2,3' is not xmin,ymin,xmax,ymax"),
+    "nodata": (["{raster}", "map.tif", "--nodata", "x"], "neither a number nor none"),
     "no such input": (["absent.tif", "map.tif"], "no such file"),
     "no such folder": (["{raster}", "no/map.tif"], "does not exist: create it first"),
     "report folder": (["{raster}", "map.tif", "--report", "no/run.json"], "its folder does not"),
-    "no output": (["map.tif"], "Missing argument"),
+    "no input": (["map.tif"], "no image given: name files as INPUT"),
+    "nothing": ([], "Missing argument"),
     "engine": (["{raster}", "map.tif", "--engine", "tf"], "is not one of"),
     "option": (["{raster}", "map.tif", "--best"], "No such option"),
     "tensorrt on the cpu": (
@@ -69,26 +72,48 @@ def test_debug_shows_the_traceback(tiny_path, tmp_path):
     assert "SourceError" in result.stderr
 
 
-def test_an_unreadable_block_is_exit_1(make_raster, tiny_path, tmp_path):
-    path, _ = make_raster(height=600, width=64, compress="deflate")
-    path.write_bytes(path.read_bytes()[:9000])
-    result = flair_run("-m", tiny_path, path, tmp_path / "map.tif", "--quiet")
+@pytest.fixture
+def damaged(make_raster):
+    path, _ = make_raster(height=600, width=64, tiled=True, blockxsize=64, blockysize=64,
+                          compress="deflate")  # fmt: skip
+    path.write_bytes(path.read_bytes()[:60_000])
+    return path
+
+
+def test_an_unreadable_block_is_exit_1(damaged, tiny_path, tmp_path):
+    result = flair_run("-m", tiny_path, damaged, tmp_path / "map.tif", "--quiet")
     assert result.returncode == 1
     assert "cannot be decoded" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert list(tmp_path.iterdir()) == [path]
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_skipped_blocks_are_exit_3(damaged, tiny_path, tmp_path):
+    result = flair_run("-m", tiny_path, damaged, tmp_path / "map.tif", "--on-error", "skip")
+    assert result.returncode == 3
+    assert "note: " in result.stderr
+    assert "unreadable blocks skipped: nodata there" in result.stderr
+    assert (tmp_path / "map.tif").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_an_interrupt_is_exit_130_and_leaves_nothing(make_raster, tiny_path, tmp_path):
-    path, _ = make_raster(height=6000, width=3000)
-    command = [sys.executable, "-m", "flair_engine.cli", "-m", str(tiny_path), str(path)]
-    process = subprocess.Popen([*command, str(tmp_path / "map.tif")], stderr=subprocess.PIPE)
+def test_an_interrupt_is_exit_130_and_can_be_resumed(make_raster, tiny_path, tmp_path):
+    path, _ = make_raster(height=8000, width=3000)
+    arguments = ["-m", str(tiny_path), str(path), str(tmp_path / "map.tif")]
+    command = [sys.executable, "-m", "flair_engine.cli", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    journal = tmp_path / ".map.tif.flair-run" / "journal.jsonl"
     deadline = time.monotonic() + 30
-    while not list(tmp_path.glob(".map.tif.*")) and time.monotonic() < deadline:
+    while time.monotonic() < deadline and not (journal.exists() and journal.stat().st_size):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert b"interrupted: nothing was written" in stderr
-    assert list(tmp_path.iterdir()) == [path]
+    assert b"finished strips are kept, continue with --resume" in stderr
+    assert not (tmp_path / "map.tif").exists()
+    result = flair_run(*arguments)
+    assert result.returncode == 2
+    assert "holds an unfinished run: continue it with --resume" in result.stderr
+    result = flair_run(*arguments, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert not journal.parent.exists()

@@ -5,47 +5,59 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import from_origin
+from rio_cogeo.cogeo import cog_validate
 
+from flair_engine import landcover
 from flair_engine.errors import OutputError, WriteError
-from flair_engine.landcover import MapWriter, output_path
+from flair_engine.grid import Window
+from flair_engine.landcover import MapStyle, check_output, output_path, write_maps
 from flair_engine.manifest import read_model_spec
-from flair_engine.pipeline import LabelledStrip
 
 TRANSFORM = from_origin(721104.4, 6248980.8, 0.2, 0.2)
 
 
 @pytest.fixture
-def spec(tiny_path):
-    return read_model_spec(tiny_path)
-
-
-def writer(path, spec, height=10, width=7, **options):
-    return MapWriter(
-        path,
-        spec,
-        height=height,
-        width=width,
+def style(tiny_path):
+    return MapStyle(
+        spec=read_model_spec(tiny_path),
         crs=rasterio.CRS.from_epsg(2154),
         transform=TRANSFORM,
-        **{"values": "flair", "tags": {"FLAIR_MODEL": "tiny"}, "overwrite": False, **options},
+        values="flair",
+        tags={"FLAIR_MODEL": "tiny"},
+        cog=False,
     )
 
 
-def write_strips(path, spec, labels, rows_per_strip, **options):
-    height, width = labels.shape
-    with writer(path, spec, height, width, **options) as raster:
-        for i, top in enumerate(range(0, height, rows_per_strip)):
-            rows = labels[top : top + rows_per_strip]
-            raster.write(LabelledStrip(i=i, top=top, outputs={"labels": rows}))
-        raster.publish()
+@pytest.fixture
+def write(tmp_path, style):
+    """Write outputs (by name, uint8 [bands, H, W]) as maps and return the path of the labels."""
+
+    def write(outputs, window=None, folder=tmp_path, **changes):
+        _, height, width = outputs["labels"].shape
+        whole = Window(top=0, left=0, height=height, width=width)
+        work = folder / "work"
+        work.mkdir(exist_ok=True)
+
+        def read(name, part):
+            return outputs[name][:, part.top : part.bottom, part.left : part.right]
+
+        spec = dataclasses.replace(style.spec, outputs=tuple(outputs))
+        made = dataclasses.replace(style, spec=spec, **changes)
+        write_maps(folder / "map.tif", window or whole, made, read, work)
+        return folder / "map.tif"
+
+    return write
 
 
-@pytest.mark.parametrize("rows_per_strip", [1, 16, 312, 512, 700, 2000])
-def test_what_is_written_is_read_back(tmp_path, spec, rows_per_strip):
-    labels = np.random.default_rng(0).choice([1, 3], (1301, 613)).astype(np.uint8)
-    write_strips(tmp_path / "map.tif", spec, labels, rows_per_strip)
-    with rasterio.open(tmp_path / "map.tif") as dataset:
-        assert (dataset.read(1) == labels).all()
+def labels(height=1301, width=613):
+    return np.random.default_rng(0).choice([0, 1, 3], (1, height, width)).astype(np.uint8)
+
+
+def test_what_is_written_is_read_back(write, tmp_path):
+    expected = labels()
+    path = write({"labels": expected})
+    with rasterio.open(path) as dataset:
+        assert (dataset.read() == expected).all()
         assert dataset.crs.to_epsg() == 2154
         assert dataset.transform == TRANSFORM
         assert dataset.nodata == 0
@@ -54,107 +66,142 @@ def test_what_is_written_is_read_back(tmp_path, spec, rows_per_strip):
         assert dataset.colormap(1)[1] == (0xDB, 0x0E, 0x9A, 255)
         assert dataset.colormap(1)[0] == (0, 0, 0, 0)
         assert dataset.tags()["FLAIR_MODEL"] == "tiny"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.tif", "map.tif.aux.xml"]
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["map.qml", "map.tif", "map.tif.aux.xml", "work"]
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_window_is_where_it_belongs(write):
+    expected = labels()
+    window = Window(top=300, left=16, height=700, width=80)
+    with rasterio.open(write({"labels": expected}, window)) as dataset:
+        assert (dataset.read() == expected[:, 300:1000, 16:96]).all()
+        assert dataset.transform.almost_equals(
+            from_origin(721104.4 + 16 * 0.2, 6248980.8 - 300 * 0.2, 0.2, 0.2), 1e-6
+        )
 
 
 def category_names(path):
     return [entry.text or "" for entry in ET.parse(f"{path}.aux.xml").iter("Category")]
 
 
-def test_category_n_names_value_n(tmp_path, spec):
-    write_strips(tmp_path / "map.tif", spec, np.ones((4, 4), np.uint8), 4)
-    assert category_names(tmp_path / "map.tif") == ["no data", "first", "second", "third"]
+def qml_entries(path):
+    return {
+        int(entry.get("value")): (entry.get("label"), entry.get("color"))
+        for entry in ET.parse(path.with_suffix(".qml")).iter("paletteEntry")
+    }
 
 
-def test_zero_based_labels_are_the_official_tools(tmp_path, spec):
-    labels = np.array([[1, 3], [3, 1]], np.uint8)
-    write_strips(tmp_path / "map.tif", spec, labels, 2, values="zero-based")
-    with rasterio.open(tmp_path / "map.tif") as dataset:
-        assert (dataset.read(1) == labels - 1).all()
+def test_names_and_colours_belong_to_their_values(write):
+    path = write({"labels": labels(9, 9)})
+    assert category_names(path) == ["no data", "first", "second", "third"]
+    assert qml_entries(path) == {1: ("first", "#db0e9a"), 3: ("third", "#f80c00")}
+
+
+def test_zero_based_labels_are_the_official_tools(write):
+    expected = labels(600, 30)
+    path = write({"labels": expected}, values="zero-based")
+    with rasterio.open(path) as dataset:
+        assert (dataset.read() == np.where(expected == 0, 255, expected - 1)).all()
         assert dataset.nodata == 255
         assert dataset.colormap(1)[2] == (0xF8, 0x0C, 0x00, 255)
-    assert category_names(tmp_path / "map.tif") == ["first", "second", "third"]
+    assert category_names(path) == ["first", "second", "third"]
+    assert qml_entries(path) == {0: ("first", "#db0e9a"), 2: ("third", "#f80c00")}
 
 
-def test_other_outputs_are_rasters_of_their_own(tmp_path, spec):
-    spec = dataclasses.replace(spec, outputs=("labels", "confidence", "probabilities"))
-    outputs = {
-        "labels": np.full((6, 5), 3, np.uint8),
-        "confidence": np.full((6, 5), 200, np.uint8),
-        "probabilities": np.arange(3 * 30, dtype=np.uint8).reshape(3, 6, 5),
+def all_outputs(height, width):
+    rng = np.random.default_rng(1)
+    return {
+        "labels": labels(height, width),
+        "confidence": rng.integers(0, 256, (1, height, width), dtype=np.uint8),
+        "probabilities": rng.integers(0, 256, (3, height, width), dtype=np.uint8),
     }
-    path = tmp_path / "map.tif"
-    with writer(path, spec, 6, 5) as raster:
-        raster.write(LabelledStrip(i=0, top=0, outputs=outputs))
-        raster.publish()
+
+
+@pytest.mark.parametrize("cog", [False, True])
+def test_other_outputs_are_rasters_of_their_own(write, cog):
+    outputs = all_outputs(600, 530)
+    path = write(outputs, cog=cog)
     for name, array in outputs.items():
         with rasterio.open(output_path(path, name)) as dataset:
-            assert (dataset.read().squeeze() == array).all()
+            assert (dataset.read() == array).all()
             assert dataset.nodata == (0 if name == "labels" else None)
-    with rasterio.open(tmp_path / "map.probabilities.tif") as dataset:
+    with rasterio.open(output_path(path, "probabilities")) as dataset:
         assert dataset.descriptions == ("first", "second", "third")
 
 
-def test_nothing_is_left_without_publish(tmp_path, spec):
-    with writer(tmp_path / "map.tif", spec) as raster:
-        raster.write(LabelledStrip(i=0, top=0, outputs={"labels": np.ones((10, 7), np.uint8)}))
-        assert not (tmp_path / "map.tif").exists()
-    assert list(tmp_path.iterdir()) == []
+def test_a_cog_is_valid_and_its_overviews_show_the_most_frequent_class(write):
+    blocky = np.repeat(np.repeat(labels(300, 300), 4, 1), 4, 2)
+    path = write({"labels": blocky}, cog=True)
+    valid, errors, warnings = cog_validate(path)
+    assert valid, (errors, warnings)
+    assert (errors, warnings) == ([], [])
+    with rasterio.open(path) as dataset:
+        assert dataset.overviews(1) == [2, 4]
+        assert dataset.colormap(1)[1] == (0xDB, 0x0E, 0x9A, 255)
+        assert dataset.nodata == 0
+        assert dataset.tags()["FLAIR_MODEL"] == "tiny"
+    with rasterio.open(path, overview_level=1) as dataset:
+        assert (dataset.read(1) == blocky[0, ::4, ::4]).all()
 
 
-def test_a_failed_run_leaves_the_old_map(tmp_path, spec):
-    path = tmp_path / "map.tif"
-    path.write_bytes(b"old")
-    with pytest.raises(KeyError), writer(path, spec, overwrite=True):
-        raise KeyError
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
+def test_an_old_map_stays_until_the_new_is_whole(write, tmp_path, monkeypatch):
+    path = write({"labels": labels(9, 9)})
+    before = path.read_bytes()
+
+    def fails(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(landcover, "_check_complete", fails)
+    with pytest.raises(WriteError, match=r"map.tif: cannot be written .* continue with --resume"):
+        write({"labels": labels(20, 20)})
+    assert path.read_bytes() == before
+    assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_an_existing_map_is_kept(tmp_path, spec):
+def test_a_cog_that_cannot_be_made(write, monkeypatch):
+    def fails(*_, **__):
+        raise rasterio.errors.RasterioIOError("no COG")
+
+    monkeypatch.setattr(rasterio.shutil, "copy", fails)
+    with pytest.raises(WriteError, match="cannot be made a COG .no COG."):
+        write({"labels": labels(20, 20)}, cog=True)
+
+
+def test_a_block_that_gdal_failed_to_write_is_seen(write):
+    path = write({"labels": labels(1024, 1024)})
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(OSError, match=r"block \(1, 1\) is not in the file"):
+        landcover._check_complete(path)
+
+
+def test_a_map_that_cannot_be_put_in_place(write, tmp_path):
+    (tmp_path / "map.tif").mkdir()
+    with pytest.raises(WriteError, match="cannot be put in place"):
+        write({"labels": labels(9, 9)})
+
+
+def test_an_existing_map_is_kept(tmp_path):
     (tmp_path / "map.tif").touch()
     with pytest.raises(OutputError, match="exists already: use --overwrite"):
-        writer(tmp_path / "map.tif", spec)
+        check_output(tmp_path / "map.tif", overwrite=False)
+    check_output(tmp_path / "map.tif", overwrite=True)
 
 
-def test_folder_that_is_not_there(tmp_path, spec):
-    with pytest.raises(OutputError, match="the folder .* does not exist"):
-        writer(tmp_path / "no" / "map.tif", spec)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no/map.tif", "the folder .* does not exist"),
+        ("", "is a folder"),
+        ("map.png", r"give a name ending in \.tif"),
+    ],
+)
+def test_places_a_map_cannot_be_put(tmp_path, name, message):
+    with pytest.raises(OutputError, match=message):
+        check_output(tmp_path / name, overwrite=False)
 
 
-def test_output_that_is_a_folder(tmp_path, spec):
-    with pytest.raises(OutputError, match="is a folder"):
-        writer(tmp_path, spec)
-
-
-def test_output_that_is_no_geotiff(tmp_path, spec):
-    with pytest.raises(OutputError, match=r"give a name ending in \.tif"):
-        writer(tmp_path / "map.png", spec)
-
-
-def test_folder_that_may_not_be_written(tmp_path, spec, monkeypatch):
+def test_folder_that_may_not_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
     with pytest.raises(OutputError, match="is not writable by you"):
-        writer(tmp_path / "map.tif", spec)
-
-
-def test_raster_gdal_cannot_create(tmp_path, spec):
-    with pytest.raises(OutputError, match="cannot be created"):
-        writer(tmp_path / "map.tif", spec, height=2**31 - 1, width=2**31 - 1)
-
-
-def test_rows_that_cannot_be_written(tmp_path, spec):
-    with (
-        writer(tmp_path / "map.tif", spec, height=10) as raster,
-        pytest.raises(WriteError, match="rows 0 to 1023 cannot be written"),
-    ):
-        raster.write(LabelledStrip(i=0, top=0, outputs={"labels": np.ones((1024, 7), np.uint8)}))
-
-
-def test_map_that_cannot_be_put_in_place(tmp_path, spec):
-    with (
-        writer(tmp_path / "map.tif", spec) as raster,
-        pytest.raises(WriteError, match="cannot be put in place"),
-    ):
-        (tmp_path / "map.tif").mkdir()
-        raster.publish()
+        check_output(tmp_path / "map.tif", overwrite=False)

@@ -1,28 +1,78 @@
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flair_engine import strips as strips_module
+from flair_engine.api import array_raster
 from flair_engine.errors import ReadError
 from flair_engine.grid import Grid, Window, cut
-from flair_engine.strips import ArraySource, band_height, read_strips, sample_tiles, split
+from flair_engine.strips import (
+    ArrayLayer,
+    Product,
+    Raster,
+    ReadCounter,
+    band_height,
+    panels,
+    read_strips,
+    sample_tiles,
+    split,
+)
 
 
-class BlockSource:
-    """An array that says it is stored in blocks and counts how often each pixel is read."""
+class BlockLayer:
+    """An array stored in blocks at a place; counts how often each pixel is read."""
 
-    def __init__(self, height, width, block_px):
-        rng = np.random.default_rng(height)
-        self.image_bhw = rng.integers(0, 256, (2, height, width), dtype=np.uint8)
-        self.count, self.height, self.width = self.image_bhw.shape
+    def __init__(self, image_bhw, block_px, top=0, left=0, valid_hw=None):
+        self.image_bhw, self.valid_hw = image_bhw, valid_hw
+        self.count, height, width = image_bhw.shape
+        self.window = Window(top=top, left=left, height=height, width=width)
         self.block_px = block_px
+        self.name = "blocks"
         self.reads = np.zeros((height, width), int)
+        self.closed = 0
 
-    def read(self, window):
-        self.reads[window.slices] += 1
-        return self.image_bhw[(slice(None), *window.slices)]
+    def read(self, part):
+        rows, cols = part.slices
+        self.reads[rows, cols] += 1
+        valid_hw = None if self.valid_hw is None else self.valid_hw[rows, cols]
+        return self.image_bhw[:, rows, cols], valid_hw
+
+    def close(self):
+        self.closed += 1
+
+
+def noise(bands, height, width):
+    rng = np.random.default_rng(height * 1000 + width)
+    return rng.integers(0, 256, (bands, height, width), dtype=np.uint8)
+
+
+def raster_of(height, width, *products, fill=7):
+    count = sum(product.bands.stop - product.bands.start for product in products)
+    return Raster(height=height, width=width, count=count, products=products, fill=(fill,) * count)
+
+
+def all_strips(raster, grid, *, threads=2, cores=None, rows=None, counter=None):
+    return list(
+        read_strips(
+            raster,
+            grid,
+            cores or range(grid.cols),
+            range(grid.rows) if rows is None else rows,
+            threads=threads,
+            counter=counter or ReadCounter(),
+        )
+    )
+
+
+def assert_tiles(strips, grid, image_bhw, valid_hw=None):
+    for strip in strips:
+        for j in strip.cores:
+            assert (strip.tile(j) == cut(image_bhw, grid.tile(strip.i, j))).all()
+            known = strip.core_valid(j)
+            expected = np.ones(image_bhw.shape[1:], bool) if valid_hw is None else valid_hw
+            core = expected[grid.core(strip.i, j).slices]
+            assert core.all() if known is None else (known == core).all()
 
 
 @settings(deadline=None, max_examples=60)
@@ -36,14 +86,134 @@ class BlockSource:
 def test_strips_are_the_tiles_and_no_pixel_is_read_twice(
     height, width, block_px, margin_px, threads
 ):
-    source = BlockSource(height, width, block_px)
+    layer = BlockLayer(noise(2, height, width), block_px)
+    raster = raster_of(height, width, Product(bands=slice(0, 2), layers=[layer]))
     grid = Grid(height=height, width=width, tile_px=64, margin_px=margin_px)
-    strips = list(read_strips(source, grid, threads))
+    counter = ReadCounter()
+    strips = all_strips(raster, grid, threads=threads, counter=counter)
     assert [strip.i for strip in strips] == list(range(grid.rows))
-    for strip in strips:
-        for j in range(grid.cols):
-            assert (strip.tile(j) == cut(source.image_bhw, grid.tile(strip.i, j))).all()
-    assert (source.reads == 1).all()
+    assert_tiles(strips, grid, layer.image_bhw)
+    assert (layer.reads == 1).all()
+    assert counter.blocks == raster.blocks
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), margin_px=st.integers(0, 31))
+def test_any_panel_and_any_rows_give_the_same_tiles(data, margin_px):
+    height, width = data.draw(st.integers(1, 300)), data.draw(st.integers(1, 300))
+    image = noise(1, height, width)
+    grid = Grid(height=height, width=width, tile_px=64, margin_px=margin_px)
+    first = data.draw(st.integers(0, grid.cols - 1))
+    cores = range(first, data.draw(st.integers(first + 1, grid.cols)))
+    rows = sorted(data.draw(st.sets(st.integers(0, grid.rows - 1), min_size=1)))
+    layer = BlockLayer(image, (32, 48))
+    raster = raster_of(height, width, Product(bands=slice(0, 1), layers=[layer]))
+    strips = all_strips(raster, grid, cores=cores, rows=rows)
+    assert [strip.i for strip in strips] == rows
+    assert_tiles(strips, grid, image)
+    assert layer.reads.max() == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    height=st.integers(2, 400),
+    width=st.integers(2, 200),
+    margin_px=st.integers(0, 31),
+    data=st.data(),
+)
+def test_files_side_by_side_are_one_raster(height, width, margin_px, data):
+    image = noise(2, height, width)
+    row, col = data.draw(st.integers(1, height - 1)), data.draw(st.integers(1, width - 1))
+    layers = [
+        BlockLayer(np.ascontiguousarray(image[:, a:b, c:d]), block_px, top=a, left=c)
+        for (a, b), (c, d), block_px in (
+            ((0, row), (0, col), (16, 16)),
+            ((0, row), (col, width), (3, 999)),
+            ((row, height), (0, col), (64, 32)),
+            ((row, height), (col, width), (1, 50)),
+        )
+    ]
+    raster = raster_of(height, width, Product(bands=slice(0, 2), layers=layers))
+    grid = Grid(height=height, width=width, tile_px=64, margin_px=margin_px)
+    assert_tiles(all_strips(raster, grid), grid, image)
+    assert all((layer.reads == 1).all() for layer in layers)
+
+
+def test_invalid_pixels_are_shown_as_fill_and_known_as_invalid():
+    image, valid = noise(2, 90, 70), np.ones((90, 70), bool)
+    valid[20:50, 30:60] = False
+    layer = BlockLayer(image, (16, 16), valid_hw=valid)
+    raster = raster_of(90, 70, Product(bands=slice(0, 2), layers=[layer]), fill=7)
+    grid = Grid(height=90, width=70, tile_px=64, margin_px=20)
+    assert_tiles(all_strips(raster, grid), grid, np.where(valid, image, 7), valid)
+
+
+def test_the_later_file_lies_above_but_not_where_it_is_invalid():
+    below, above = np.full((1, 40, 40), 1, np.uint8), np.full((1, 40, 40), 2, np.uint8)
+    valid = np.ones((40, 40), bool)
+    valid[:, 20:] = False
+    layers = [BlockLayer(below, (8, 8)), BlockLayer(above, (8, 8), valid_hw=valid)]
+    raster = raster_of(40, 40, Product(bands=slice(0, 1), layers=layers))
+    grid = Grid(height=40, width=40, tile_px=64, margin_px=0)
+    (strip,) = all_strips(raster, grid)
+    assert (strip.image_bhw[0, :40, :20] == 2).all()
+    assert (strip.image_bhw[0, :40, 20:40] == 1).all()
+    assert strip.valid_hw is None
+
+
+def test_a_required_product_makes_pixels_invalid_and_another_counts_as_0():
+    image = BlockLayer(noise(1, 70, 50), (16, 16))
+    infrared = BlockLayer(noise(1, 70, 30), (16, 16))
+    height = BlockLayer(noise(1, 40, 50), (16, 16))
+    raster = raster_of(
+        70,
+        50,
+        Product(bands=slice(0, 1), layers=[image]),
+        Product(bands=slice(1, 2), layers=[infrared]),
+        Product(bands=slice(2, 3), layers=[height], required=False),
+    )
+    grid = Grid(height=70, width=50, tile_px=32, margin_px=8)
+    counter = ReadCounter()
+    strips = all_strips(raster, grid, counter=counter)
+    whole = np.full((3, 70, 50), 7, np.uint8)
+    whole[0, :, :30], whole[1, :, :30] = image.image_bhw[0, :, :30], infrared.image_bhw[0]
+    whole[2, :40, :30], whole[2, 40:, :30] = height.image_bhw[0, :, :30], 0
+    valid = np.zeros((70, 50), bool)
+    valid[:, :30] = True
+    assert_tiles(strips, grid, whole, valid)
+    assert counter.missing == 30 * 30
+
+
+def test_layers_are_closed_when_their_last_row_is_decoded():
+    upper, lower = (
+        BlockLayer(noise(1, 300, 40), (64, 64)),
+        BlockLayer(noise(1, 1000, 40), (64, 64), top=300),
+    )
+    raster = raster_of(1300, 40, Product(bands=slice(0, 1), layers=[upper, lower]))
+    grid = Grid(height=1300, width=40, tile_px=64, margin_px=0)
+    for strip in read_strips(
+        raster, grid, range(1), range(grid.rows), threads=1, counter=ReadCounter()
+    ):
+        if strip.i == 7:
+            assert upper.closed
+            assert not lower.closed
+
+
+@pytest.mark.parametrize("width", [1, 500, 100_000])
+def test_panels_cover_the_cores_and_bound_the_columns_held(width, monkeypatch):
+    monkeypatch.setattr(strips_module, "PANEL_BYTES", 10_000_000)
+    layer = ArrayLayer(np.zeros((5, 300, width), np.uint8))
+    raster = raster_of(300, width, Product(bands=slice(0, 5), layers=[layer]))
+    grid = Grid(height=300, width=width, tile_px=64, margin_px=8)
+    cut_up = panels(grid, raster, range(grid.cols))
+    assert [j for panel in cut_up for j in panel] == list(range(grid.cols))
+    assert max(len(panel) for panel in cut_up) * grid.core_px * 6 * (3 * 64 + 512) <= 10_000_000
+
+
+def test_an_array_is_a_raster():
+    image = noise(3, 50, 40)
+    grid = Grid(height=50, width=40, tile_px=32, margin_px=4)
+    assert_tiles(all_strips(array_raster(image), grid), grid, image)
 
 
 @given(
@@ -63,20 +233,21 @@ def test_split_covers_the_band_in_whole_blocks(height, width, block_height, bloc
 
 @pytest.mark.parametrize(("block_height", "rows"), [(1, 256), (3, 258), (256, 256), (718, 718)])
 def test_bands_are_whole_blocks(block_height, rows):
-    assert band_height(BlockSource(9, 9, (block_height, 9))) == rows
+    assert band_height(BlockLayer(noise(1, 9, 9), (block_height, 9))) == rows
 
 
 def test_a_block_that_cannot_be_read_ends_the_strips():
-    @dataclass(frozen=True)
-    class Broken(ArraySource):
-        def read(self, window):
-            if window.bottom > 300:
+    class Broken(BlockLayer):
+        def read(self, part):
+            if part.bottom > 300:
                 raise ReadError("in.tif: rows 256 to 299 cannot be decoded")
-            return super().read(window)
+            return super().read(part)
 
-    source = Broken(np.zeros((1, 600, 40), np.uint8))
+    raster = raster_of(
+        600, 40, Product(bands=slice(0, 1), layers=[Broken(noise(1, 600, 40), (64, 64))])
+    )
     grid = Grid(height=600, width=40, tile_px=64, margin_px=0)
-    strips = read_strips(source, grid, 2)
+    strips = read_strips(raster, grid, range(1), range(grid.rows), threads=2, counter=ReadCounter())
     assert next(strips).i == 0
     with pytest.raises(ReadError, match="cannot be decoded"):
         list(strips)
@@ -84,11 +255,11 @@ def test_a_block_that_cannot_be_read_ends_the_strips():
 
 @pytest.mark.parametrize(("height", "width", "count"), [(300, 200, 4), (1, 5, 4), (64, 40, 99)])
 def test_sampled_tiles_are_tiles_of_the_grid(height, width, count):
-    source = BlockSource(height, width, (16, 16))
+    image = noise(2, height, width)
     grid = Grid(height=height, width=width, tile_px=64, margin_px=16)
     total = grid.rows * grid.cols
-    tiles = sample_tiles(source, grid, count)
+    tiles = sample_tiles(array_raster(image), grid, count, 2)
     assert len(tiles) == min(count, total)
     for n, tile in enumerate(tiles):
         number = n * total // count if total > count else n
-        assert (tile == cut(source.image_bhw, grid.tile(*divmod(number, grid.cols)))).all()
+        assert (tile == cut(image, grid.tile(*divmod(number, grid.cols)))).all()

@@ -49,7 +49,8 @@ def test_a_map_is_the_same_with_any_number_of_slots(
     with rasterio.open(tmp_path / "map.tif") as dataset:
         assert (dataset.read(1) == expected_cross(image)).all()
     assert (report.engine, report.device, report.slots) == ("trt", "cuda:0", slots)
-    assert report.description == f"TensorRT {machine.release} on NVIDIA Stand-in (cuda:0)"
+    assert report.description.startswith(f"TensorRT {machine.release} on NVIDIA Stand-in (cuda:0)")
+    assert len(report.description.rpartition(", plan ")[2]) == 8
     batches = -(-report.tiles // 3)
     assert report.busy_s["copy-in"] == pytest.approx(0.001 * batches)
     assert report.busy_s["compute"] == pytest.approx(0.005 * batches)
@@ -335,12 +336,15 @@ def test_the_command_line_says_what_it_builds_and_then_nothing_more(
     first, second = (CliRunner().invoke(command, list(map(str, arguments))) for _ in range(2))
     assert (first.exit_code, second.exit_code) == (0, 0), (first.output, second.output)
     building, judged = first.stderr.splitlines()
-    assert building.startswith("flair-run: building a TensorRT plan of tiny for NVIDIA Stand-in")
+    assert building.startswith(
+        "flair-run: note: building a TensorRT plan of tiny for NVIDIA Stand-in"
+    )
     assert "100.000% of labels agree with FP32 on 16 tiles of images" in judged
     assert second.stderr == ""
     with rasterio.open(tmp_path / "map.tif") as dataset:
         assert (dataset.read(1) == expected_cross(image)).all()
-        assert dataset.tags()["FLAIR_ENGINE"] == "trt cuda:0 fp16"
+        assert "(cuda:0), plan " in dataset.tags()["FLAIR_ENGINE"]
+        assert dataset.tags()["FLAIR_PRECISION"] == "fp16"
 
 
 def test_the_names_are_those_of_the_real_bindings():

@@ -5,6 +5,7 @@ Not named tensorrt.py, which would hide the library from scripts run in this fol
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,11 @@ class TrtBackend:
         self.spec = spec
         self.batch = batch
         self.device = f"cuda:{device.index}"
-        self.description = f"TensorRT {trt.__version__} on {device.name} ({self.device})"
+        # Another plan may flip near-ties, so a run is continued, and a map signed, with this one.
+        name = hashlib.sha256(plan).hexdigest()[:8]
+        self.description = (
+            f"TensorRT {trt.__version__} on {device.name} ({self.device}), plan {name}"
+        )
         try:
             with device.current():
                 self._runtime = made(trt, "runtime", trt.Runtime)

@@ -1,0 +1,84 @@
+"""What a user can choose, in frozen dataclasses that the command line and the library share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flair_engine.backends import EngineName
+
+LabelValues = Literal["flair", "zero-based"]
+OnError = Literal["stop", "skip"]
+Nodata: TypeAlias = float | Literal["none"] | None
+"""A value that overrides the file's, `none` for no value at all, None for what the file says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """Names of what is segmented: files, folders or patterns.
+
+    Either `images` that hold the model's bands, or products; height may stand beside both.
+    """
+
+    images: tuple[str, ...] = ()
+    rvb: tuple[str, ...] = ()
+    irc: tuple[str, ...] = ()
+    ndsm: tuple[str, ...] = ()
+    """Height already encoded in 8 bits."""
+    dsm: tuple[str, ...] = ()
+    """Surface model in metres."""
+    dtm: tuple[str, ...] = ()
+    """Terrain model in metres."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadOptions:
+    """How inputs are read."""
+
+    bands: tuple[int, ...] | None = None
+    """Numbers (from 1) of the images' bands in the order the model wants them."""
+    gsd_m: float | None = None
+    """Ground sampling distance where the files do not say it."""
+    nodata: Nodata = None
+    resample: bool = False
+    on_error: OnError = "stop"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """How a model is run. None lets the engine choose."""
+
+    engine: EngineName = "auto"
+    device: str | None = None
+    """`cpu`, `cuda` or `cuda:N`."""
+    batch: int | None = None
+    """Tiles per inference."""
+    slots: int = 2
+    """Batches in flight: 1 waits for each, 2 is double buffering."""
+    threads: int | None = None
+    """CPU threads, of inference on the CPU and of decoding."""
+    plan_cache: Path | None = None
+    """Folder of TensorRT plans; None is `flair-engine/plans` in the user's cache folder."""
+    tactic_sources: str | None = None
+    """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapOptions:
+    """What of the raster is mapped, and how the map is written."""
+
+    labels: LabelValues = "flair"
+    """`flair`: values 1..19, 0 is nodata. `zero-based`: 0..18, 255 is nodata."""
+    bbox: tuple[float, float, float, float] | None = None
+    """xmin, ymin, xmax, ymax in the raster's CRS; cores it touches are mapped."""
+    aoi: str | None = None
+    """Vector file; cores its shapes touch are mapped."""
+    per_input: bool = False
+    """One map per delivered file, in the folder `output`, instead of one mosaic."""
+    cog: bool = False
+    overwrite: bool = False
+    resume: bool = False
+    """Continue the unfinished run on this output, where there is one."""

@@ -1,0 +1,123 @@
+"""Runs killed at any instant and continued: the same bytes as a run that was left alone."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import rasterio
+
+from flair_engine import MapOptions, RunOptions, segment
+from flair_engine.errors import WriteError
+
+KILLS = int(os.environ.get("FLAIR_KILLS", "6"))
+"""Kills in a row; 50 take a few minutes."""
+
+
+def run_command(model, source, output, *options):
+    command = [sys.executable, "-m", "flair_engine.cli", "-m", model, source, output]
+    return [*map(str, command), "--quiet", "--threads", "2", *options]
+
+
+def maps(folder, name):
+    """Return the bytes of everything published under `name`, the start date aside."""
+    found = {}
+    for path in sorted(folder.glob(f"{name}*")):
+        found[path.name.removeprefix(name)] = path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("options", [(), ("--cog",)])
+def test_killed_at_random_and_resumed_is_byte_identical(make_raster, tiny_path, tmp_path, options):
+    source, _ = make_raster(height=3000, width=700, tiled=True, blockxsize=256, blockysize=256)
+    rng = random.Random(7)
+    output = tmp_path / "killed.tif"
+    begin = time.monotonic()
+    subprocess.run(run_command(tiny_path, source, tmp_path / "whole.tif", *options), check=True)
+    whole_s = time.monotonic() - begin
+    kills = 0
+    while True:
+        process = subprocess.Popen(run_command(tiny_path, source, output, "--resume", *options))
+        try:
+            process.wait(timeout=rng.uniform(0.2, 1.1) * whole_s)
+        except subprocess.TimeoutExpired:
+            if kills < KILLS:
+                process.kill()
+                kills += 1
+            process.wait()
+            assert process.returncode <= 0, "a resumed run was refused"
+        if process.returncode == 0 and kills >= KILLS:
+            break
+        if process.returncode == 0:
+            output.unlink()
+    assert_same_but_for_the_date(tmp_path / "whole.tif", output)
+
+
+def assert_same_but_for_the_date(one, other):
+    """Both start dates are ISO texts of one length: blank them and compare bytes."""
+    contents = []
+    for path in (one, other):
+        with rasterio.open(path) as dataset:
+            tags = dataset.tags()
+        content = path.read_bytes()
+        for key in ("FLAIR_STARTED", "TIFFTAG_DATETIME"):
+            assert tags[key].encode() in content
+            content = content.replace(tags[key].encode(), b"-" * len(tags[key]))
+        contents.append(content)
+    assert contents[0] == contents[1]
+    assert Path(f"{one}.aux.xml").read_bytes() == Path(f"{other}.aux.xml").read_bytes()
+    assert not list(other.parent.glob(f".{other.name}*"))
+
+
+def test_at_most_the_strip_in_flight_is_repeated(make_raster, tiny_path, tmp_path):
+    source, _ = make_raster(height=320, width=64)
+    inferred = []
+
+    def stop_after_five(done, _total):
+        if done >= 5 * 16 * 64:
+            raise KeyboardInterrupt
+
+    def count(done, total):
+        inferred.append((done, total))
+
+    with pytest.raises(KeyboardInterrupt):
+        segment(
+            tiny_path, [source], tmp_path / "map.tif", RunOptions(device="cpu"),
+            progress=stop_after_five,
+        )  # fmt: skip
+    journal = tmp_path / ".map.tif.flair-run" / "journal.jsonl"
+    kept = len(journal.read_bytes().splitlines())
+    assert kept >= 5
+    segment(
+        tiny_path, [source], tmp_path / "map.tif", RunOptions(device="cpu"),
+        write=MapOptions(resume=True), progress=count,
+    )  # fmt: skip
+    assert inferred[0] == (kept * 16 * 64, 320 * 64)
+    assert len(inferred) - 1 == 20 - kept
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="mounting needs root on Linux")
+def test_a_full_disk_keeps_the_work(make_raster, tiny_path, tmp_path):
+    source, _ = make_raster(height=2000, width=2000)
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", small]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("tmpfs cannot be mounted here")
+    try:
+        output = small / "map.tif"
+        with pytest.raises(WriteError, match="free some space|free space of the disk"):
+            segment(tiny_path, [source], output, RunOptions(device="cpu"))
+        assert not output.exists()
+        assert (small / ".map.tif.flair-run" / "journal.jsonl").exists()
+        subprocess.run(["mount", "-o", "remount,size=60m", small], check=True)
+        segment(
+            tiny_path, [source], output, RunOptions(device="cpu"), write=MapOptions(resume=True)
+        )
+        segment(tiny_path, [source], tmp_path / "whole.tif", RunOptions(device="cpu"))
+        assert_same_but_for_the_date(tmp_path / "whole.tif", output)
+    finally:
+        subprocess.run(["umount", small], check=False)

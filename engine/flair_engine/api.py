@@ -145,6 +145,7 @@ def load(model: Path, spec: ModelSpec, options: RunOptions, **hooks: Any) -> Bac
         batch=options.batch,
         slots=options.slots,
         threads=options.threads,
+        precision=options.precision,
         plan_cache=options.plan_cache,
         tactic_sources=options.tactic_sources,
         **hooks,

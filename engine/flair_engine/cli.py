@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from flair_engine.api import segment
-from flair_engine.backends import EngineName
+from flair_engine.backends import EngineName, Precision
 from flair_engine.errors import FlairError, OutputError
 from flair_engine.options import (
     Inputs,
@@ -121,6 +121,11 @@ SOURCES = "file, folder or quoted pattern"
     default="auto",
     show_default=True,
     help="Inference runtime.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help="With --engine openvino; bf16 needs a CPU that has it. Default: fp32.",
 )
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Where to run; default: what is there.")
 @click.option("--batch", type=int, help="Tiles per inference; default: by device.")

@@ -72,6 +72,8 @@ class Run:
         """Read, label and write everything; return what was done."""
         folder = self._work_folder()
         may_replace = self._map.overwrite or (self._map.resume and unfinished(folder))
+        if self._map.resume and self._output.is_file() and not may_replace:
+            raise OutputError(f"{self._output}: is complete, there is no unfinished run to resume")
         self._check_output(may_replace)
         opened = open_inputs(self._spec, self._inputs, self._read_options)
         with closing(opened), closing(self._load(opened)) as backend:
@@ -222,7 +224,8 @@ class Run:
             engine=backend.engine,
             device=backend.device,
             description=backend.description,
-            precision=spec.precision,
+            precision=backend.precision,
+            agreement_fp32=backend.agreement_fp32,
             batch=backend.batch,
             slots=len(backend.slots),
             tile_px=spec.tile_px,
@@ -301,7 +304,7 @@ class Run:
             "source": [_fingerprint(name) for name in opened.files],
             "products": asdict(self._inputs),
             "engine": backend.description,
-            "precision": spec.precision,
+            "precision": backend.precision,
             "batch": backend.batch,
             "area": None if selected is None else hashlib.sha256(selected.tobytes()).hexdigest(),
             "reading": asdict(self._read_options),
@@ -317,7 +320,7 @@ class Run:
             "FLAIR_WEIGHTS_SHA256": spec.weights_sha256,
             "FLAIR_GEOMETRY": f"tile {spec.tile_px} px, margin {spec.margin_px} px",
             "FLAIR_ENGINE": f"{backend.description}, batch {backend.batch}",
-            "FLAIR_PRECISION": spec.precision,
+            "FLAIR_PRECISION": backend.precision,
             "FLAIR_EXPORTER": spec.exporter,
             "FLAIR_STARTED": started,
             "TIFFTAG_SOFTWARE": f"flair-engine {metadata.version('flair-engine')}",

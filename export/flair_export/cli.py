@@ -87,6 +87,11 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.option(
     "--tactic-sources", metavar="±NAME,...", help="With --engine: as in trtexec, e.g. -CUBLAS."
 )
+@click.option(
+    "--no-context-crop",
+    is_flag=True,
+    help="Compute the whole tile, not only what its kept centre needs; to compare.",
+)
 @click.option("--trust-checkpoint", is_flag=True, help="Load a pickle that can run code.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -113,6 +118,7 @@ def export_command(
     batch: int | None,
     plan_cache: Path | None,
     tactic_sources: str | None,
+    no_context_crop: bool,
     trust_checkpoint: bool,
     overwrite: bool,
     debug: bool,  # noqa: ARG001  read by main
@@ -151,6 +157,7 @@ def export_command(
         tile_px=tile_px,
         margin_px=margin_px,
         verify=verify,
+        context_crop=not no_context_crop,
         trust_checkpoint=trust_checkpoint,
         overwrite=overwrite,
     )

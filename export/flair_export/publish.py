@@ -45,6 +45,8 @@ class ExportOptions:
     """Pixels on each side of a tile whose labels are not kept."""
     verify: tuple[Path, ...] = ()
     """Rasters to prove the export on, besides noise and a synthetic scene."""
+    context_crop: bool = True
+    """Compute only what the kept centre of a tile needs; False to compare."""
     trust_checkpoint: bool = False
     """Load pickles that can run code."""
     overwrite: bool = False
@@ -67,7 +69,8 @@ def export(
     _check_request(path, options)
 
     from flair_export.checkpoint import choose_card, load_network, read_checkpoint
-    from flair_export.graph import build_graph, with_logits
+    from flair_export.context_crop import crop_context
+    from flair_export.graph import build_graph, check_graph, with_logits
     from flair_export.network import LabelNetwork
     from flair_export.samples import check_images
     from flair_export.verify import verify
@@ -77,9 +80,12 @@ def export(
     card = choose_card(read, options.model or _named_by_hub_id(str(checkpoint)))
     check_images(options.verify, card.bands)
     net = load_network(read, card)
-    spec = model_spec(card, read.sha256, options)
+    spec = model_spec(card, weights_name(str(checkpoint)), read.sha256, options)
     progress("building the graph")
     model = build_graph(LabelNetwork(net, spec), spec)
+    if options.context_crop:
+        model = crop_context(model)
+        check_graph(model, spec)
     with _at_last(path) as temporary:
         _write(temporary, model.SerializeToString())
         if read_model_spec(temporary) != spec:
@@ -161,13 +167,25 @@ def _named_by_hub_id(checkpoint: str) -> str | None:
     return checkpoint if published and not Path(checkpoint).exists() else None
 
 
-def model_spec(card: Card, sha256: str, options: ExportOptions) -> ModelSpec:
-    """Return the manifest of `card` with weights of `sha256`, exported with `options`."""
+def weights_name(checkpoint: str) -> str:
+    """Return what the weights are called: by their file or Hub id, not by the card they fit.
+
+    Weights trained by somebody else on a published architecture must not carry its name.
+    """
+    return (
+        Path(checkpoint).stem.removesuffix("_weights")
+        if Path(checkpoint).suffix in (".pth", ".pt", ".ckpt", ".safetensors")
+        else checkpoint.rpartition("/")[2]
+    )
+
+
+def model_spec(card: Card, name: str, sha256: str, options: ExportOptions) -> ModelSpec:
+    """Return the manifest of weights `name` of `sha256` that fit `card`."""
     torch_version = metadata.version("torch")
     return ModelSpec(
         schema=SCHEMA,
-        name=card.name,
-        architecture=f"{card.architecture}-{card.encoder}",
+        name=name,
+        architecture=card.network,
         bands=card.bands,
         gsd_m=GSD_M,
         tile_px=options.tile_px,

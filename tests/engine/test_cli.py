@@ -43,6 +43,7 @@ BAD = {
     "no input": (["map.tif"], "no image given: name files as INPUT"),
     "nothing": ([], "Missing argument"),
     "engine": (["{raster}", "map.tif", "--engine", "tf"], "is not one of"),
+    "precision": (["{raster}", "map.tif", "--precision", "bf16"], "use --engine openvino"),
     "option": (["{raster}", "map.tif", "--best"], "No such option"),
     "tensorrt on the cpu": (
         ["{raster}", "map.tif", "--engine", "trt", "--device", "cpu"],

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from flair_engine.manifest import ModelSpec
 
-EngineName = Literal["auto", "trt", "ort"]
+EngineName = Literal["auto", "trt", "ort", "openvino"]
+Precision = Literal["fp32", "bf16"]
 
 
 def _silent(_line: str) -> None:
@@ -55,6 +56,8 @@ class Backend(Protocol):
     description: str
     """Runtime, version and device for people, e.g. `ONNX Runtime 1.20.1 on 8 CPU threads`."""
     spec: ModelSpec
+    precision: str
+    """What it computes in: `fp32`, `fp16` or `bf16`."""
     batch: int
     """Tiles per slot."""
 
@@ -65,6 +68,10 @@ class Backend(Protocol):
     @property
     def busy_s(self) -> Mapping[str, float]:
         """Seconds spent so far in each stage of inference, by the stage's name."""
+
+    @property
+    def agreement_fp32(self) -> float | None:
+        """Share of labels equal to those of FP32 on the first tiles; None where not compared."""
 
     def close(self) -> None:
         """Wait for work in flight and free everything; a second call does nothing."""
@@ -81,6 +88,8 @@ class Request:
     batch: int | None = None
     slots: int = 2
     threads: int | None = None
+    precision: Precision | None = None
+    """What engine `openvino` computes in; not for other engines."""
     plan_cache: Path | None = None
     """Folder of TensorRT plans; None is the one in the user's cache folder."""
     tactic_sources: str | None = None
@@ -101,6 +110,12 @@ def open_backend(request: Request, engine: EngineName = "auto") -> Backend:
     EngineError.
     """
     _check_options(request)
+    if request.precision is not None and engine != "openvino":
+        raise EngineError(
+            f"precision {request.precision} was given, which engine {engine} does not choose: it "
+            f"computes in the model's own {request.spec.precision}. Leave it out, or use --engine "
+            "openvino"
+        )
     choices = _choices(engine, request.device)
     if not choices:
         raise EngineError(
@@ -118,7 +133,8 @@ def _choices(engine: EngineName, device: str | None) -> list[tuple[str, str]]:
     return [
         (name, device or place)
         for name, place in _PLACES
-        if engine in ("auto", name) and (device is None or device[:4] == place[:4])
+        if engine == name or (engine == "auto" and name in _AUTO)
+        if device is None or device[:4] == place[:4]
     ]
 
 
@@ -156,12 +172,27 @@ def _open_onnx_runtime(request: Request) -> Backend:
     return open_onnx_runtime(request)
 
 
+def _open_openvino(request: Request) -> Backend:
+    from flair_engine.backends.open_vino import OpenVinoBackend
+
+    return OpenVinoBackend(
+        request.model,
+        request.spec,
+        precision=request.precision or "fp32",
+        batch=request.batch,
+        slots=request.slots,
+        threads=request.threads,
+    )
+
+
 _OPENERS: Mapping[str, Callable[[Request], Backend]] = {
     "trt": _open_tensorrt,
     "ort": _open_onnx_runtime,
+    "openvino": _open_openvino,
 }
-_PLACES = (("trt", "cuda:0"), ("ort", "cuda:0"), ("ort", "cpu"))
-"""Engines and where they run, in the order in which `auto` tries them."""
+_PLACES = (("trt", "cuda:0"), ("ort", "cuda:0"), ("ort", "cpu"), ("openvino", "cpu"))
+"""Engines and where they run, the fastest first."""
+_AUTO = ("trt", "ort")
 
 
 def available_cpus() -> int:

@@ -32,12 +32,14 @@ class OrtCudaBackend:
     """A model in ONNX Runtime's CUDA provider, TF32 off. Raises EngineError."""
 
     engine = "ort"
+    agreement_fp32: float | None = None
 
     def __init__(self, request: Request) -> None:
         self._device = Device(device_index(request.device or "cuda:0"))
         self._session: Any = None
         self._bindings: dict[CudaSlot, Any] = {}
         self.spec = request.spec
+        self.precision = request.spec.precision
         self.batch = request.batch or DEFAULT_BATCH
         self.device = f"cuda:{self._device.index}"
         self.description = (

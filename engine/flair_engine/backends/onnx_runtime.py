@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flair_engine.backends import available_cpus
+from flair_engine.backends.clock import Clock
 from flair_engine.cuda import has_pycuda
 from flair_engine.errors import EngineError, InferenceError
 from flair_engine.manifest import INPUT_NAME, ModelSpec
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 CUDA_PROVIDER = "CUDAExecutionProvider"
 DEFAULT_BATCH = {"cpu": 1, "cuda": 8}
+CPU_RUNS = 2
+"""Batches inferred at once on the CPU: threads that seldom wait for each other do more. Not tied
+to the slots, because the threads of one inference may decide near-ties."""
 
 
 class OrtSlot:
@@ -48,12 +51,13 @@ class OrtSlot:
 
 
 class OrtBackend:
-    """A model in ONNX Runtime with `slots` batches that are run in the order of submission.
+    """A model in ONNX Runtime with `slots` batches that are begun in the order of submission.
 
     Raises EngineError where the runtime or device is missing or refuses the model.
     """
 
     engine = "ort"
+    agreement_fp32 = None
 
     def __init__(
         self,
@@ -66,11 +70,14 @@ class OrtBackend:
         threads: int | None = None,
     ) -> None:
         threads = threads or available_cpus()
-        self._session = open_session(model, device=device, threads=threads)
-        self._run_s = 0.0
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="infer")
+        runs = min(CPU_RUNS, threads) if device == "cpu" else 1
+        # The runs share the session's pool, and each brings the thread it was called from.
+        self._session = open_session(model, device=device, threads=threads - runs + 1)
+        self._clock = Clock()
+        self._workers = ThreadPoolExecutor(runs, thread_name_prefix="infer")
         self.device = "cuda:0" if device == "cuda" else device
         self.spec = spec
+        self.precision = spec.precision
         self.batch = batch or DEFAULT_BATCH[device.partition(":")[0]]
         place = f"{threads} CPU thread{'s'[: threads != 1]}" if device == "cpu" else self.device
         self.description = f"ONNX Runtime {metadata_version()} on {place}"
@@ -78,19 +85,19 @@ class OrtBackend:
 
     @property
     def busy_s(self) -> Mapping[str, float]:
-        """Seconds inside the runtime."""
-        return {"infer": self._run_s}
+        """Seconds with at least one batch inside the runtime."""
+        return {"infer": self._clock.busy_s}
 
     def enqueue(self, images_nchw: np.ndarray) -> Future[Mapping[str, np.ndarray]]:
-        """Run uint8 [N, bands, T, T] after what was enqueued before."""
-        return self._worker.submit(self._run, images_nchw)
+        """Run uint8 [N, bands, T, T], or queue it where CPU_RUNS are running."""
+        return self._workers.submit(self._run, images_nchw)
 
     def close(self) -> None:
         """Wait for work in flight; see Backend."""
-        self._worker.shutdown(wait=True, cancel_futures=True)
+        self._workers.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, images_nchw: np.ndarray) -> Mapping[str, np.ndarray]:
-        start = time.perf_counter()
+        self._clock.start()
         try:
             outputs = self._session.run(list(self.spec.outputs), {INPUT_NAME: images_nchw})
         except Exception as error:  # the runtime's own classes have no other common base
@@ -98,7 +105,8 @@ class OrtBackend:
                 f"ONNX Runtime failed on a batch of {self.batch} tiles of {self.spec.tile_px} px: "
                 f"{first_line(error)}. If memory ran out, use a smaller --batch"
             ) from error
-        self._run_s += time.perf_counter() - start
+        finally:
+            self._clock.stop()
         return dict(zip(self.spec.outputs, outputs, strict=True))
 
 
@@ -157,8 +165,8 @@ def open_session(
     options.intra_op_num_threads = threads or available_cpus()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only: they come back as exceptions too
-    # Denormals cost x86 CPUs a hundred times a normal number and never decide a label.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # Spinning threads take the CPU from those that decode and compress.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = _providers(runtime, device, stream)
     source = model if isinstance(model, bytes) else str(model)
     try:

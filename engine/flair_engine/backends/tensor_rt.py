@@ -67,6 +67,9 @@ class TrtBackend:
         self._context: Any = None
         self._cuda: CudaSlots | None = None
         self.spec = spec
+        self.precision = spec.precision
+        self.agreement_fp32: float | None = None
+        """Of the images the plan was judged on."""
         self.batch = batch
         self.device = f"cuda:{device.index}"
         # Another plan may flip near-ties, so a run is continued, and a map signed, with this one.
@@ -207,7 +210,9 @@ class _Plans:
             backend = self._open(found.plan)
         except PlanError as error:
             return f"the plan kept there does not serve: {error}"
-        if found.facts.get("origin") == PROVISIONAL and self.request.samples is not None:
+        if found.facts.get("origin") != PROVISIONAL:
+            backend.agreement_fp32 = found.facts.get("share")
+        elif self.request.samples is not None:
             self._keep(backend, found.plan, {"built_s": found.facts.get("built_s")})
         return backend
 
@@ -252,6 +257,7 @@ class _Plans:
         try:
             agreement = self._agreement(backend)
             agreement.check(f"the TensorRT plan of {self.request.spec.name}")
+            backend.agreement_fp32 = agreement.share if agreement.origin == "images" else None
             path = self.cache.store(self.key, plan, {**facts, **asdict(agreement)})
         except (EngineError, InferenceError):
             backend.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from flair_export.errors import ExporterMissingError, ExportError, OptionError, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from flair_export.half import HalfVerdict
     from flair_export.verify import Verdict
 
 PACKAGES = ("torch", "segmentation_models_pytorch", "safetensors", "huggingface_hub")
@@ -100,14 +101,49 @@ def export(
     return verdict
 
 
-def _check_request(output: Path, options: ExportOptions) -> None:
-    """Refuse whatever can be refused before the heavy work."""
+def export_fp16(
+    source: str | Path,
+    output: str | Path,
+    options: ExportOptions | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Verdict | None, HalfVerdict]:
+    """Write the FP16 model of a weights file, a Hub id or an FP32 file of `export` to `output`.
+
+    Returns the verdict on the FP32 export, None where `source` is an ONNX file, and that on FP16.
+    Of an ONNX file nothing needs torch. Raises FlairError; nothing is at `output` then but what
+    was there before.
+    """
+    from flair_export.half import halve
+
+    options = options or ExportOptions()
+    path = Path(output)
+    if Path(source).suffix == ".onnx":
+        _check_output(path, overwrite=options.overwrite)
+        with _at_last(path) as temporary:
+            return None, halve(Path(source), temporary, options.verify, progress)
+    _check_request(path, options)
+    with _at_last(path) as temporary:
+        full = temporary.with_suffix(".onnx")
+        try:
+            verdict = export(source, full, replace(options, overwrite=True), progress)
+            return verdict, halve(full, temporary, options.verify, progress)
+        finally:
+            full.unlink(missing_ok=True)
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless a model can be put at `output`."""
     if not output.parent.is_dir():
         raise OutputError(f"{output}: its folder does not exist: create it first")
     if output.is_dir():
         raise OutputError(f"{output}: is a folder: give the name of a file in it")
-    if output.exists() and not options.overwrite:
+    if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists: give another name, or --overwrite to replace it")
+
+
+def _check_request(output: Path, options: ExportOptions) -> None:
+    """Refuse whatever can be refused before the heavy work."""
+    _check_output(output, overwrite=options.overwrite)
     check_geometry(options.tile_px, options.margin_px)
     if list(options.outputs) != [name for name in OUTPUT_NAMES if name in options.outputs] or (
         "labels" not in options.outputs

@@ -45,6 +45,10 @@ BAD = {
     "engine": (["{raster}", "map.tif", "--engine", "tf"], "is not one of"),
     "precision": (["{raster}", "map.tif", "--precision", "bf16"], "use --engine openvino"),
     "option": (["{raster}", "map.tif", "--best"], "No such option"),
+    "tensorrt on the cpu": (
+        ["{raster}", "map.tif", "--engine", "trt", "--device", "cpu"],
+        "engine trt does not run on cpu",
+    ),
 }
 
 

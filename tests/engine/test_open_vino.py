@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from flair_engine import Model, RunOptions, segment
-from flair_engine.backends import open_backend, open_vino
+from flair_engine.backends import Request, open_backend, open_vino
 from flair_engine.errors import EngineError, InferenceError
 from flair_engine.manifest import read_model_spec
 
@@ -87,7 +87,7 @@ def test_only_real_tiles_at_the_start_are_compared(monkeypatch):
 
 
 def test_close_waits_and_may_be_called_twice(tiny_path, spec):
-    backend = open_backend(tiny_path, spec, engine="openvino")
+    backend = open_backend(Request(model=tiny_path, spec=spec), "openvino")
     backend.slots[0].submit()
     backend.close()
     assert backend.busy_s["infer"] > 0
@@ -107,14 +107,14 @@ def test_bf16_on_a_cpu_without_it_is_refused():
 
 
 def test_a_device_that_is_not_the_cpu(tiny_path, spec):
-    with pytest.raises(EngineError, match="engine openvino runs on the CPU, not on cuda:0"):
-        open_backend(tiny_path, spec, engine="openvino", device="cuda:0")
+    with pytest.raises(EngineError, match="engine openvino does not run on cuda:0"):
+        open_backend(Request(model=tiny_path, spec=spec, device="cuda:0"), "openvino")
 
 
 @pytest.mark.parametrize("engine", ["auto", "ort"])
 def test_precision_is_for_openvino_alone(tiny_path, spec, engine):
     with pytest.raises(EngineError, match=f"precision bf16 was given, which engine {engine} does"):
-        open_backend(tiny_path, spec, engine=engine, precision="bf16")
+        open_backend(Request(model=tiny_path, spec=spec, precision="bf16"), engine)
 
 
 def test_no_openvino_names_the_extra(monkeypatch):
@@ -136,11 +136,11 @@ def test_a_graph_openvino_refuses(tiny_path, spec, tmp_path):
     path = tmp_path / "bad.onnx"
     onnx.save(model, path)
     with pytest.raises(EngineError, match=r"bad.onnx: OpenVINO refuses it \(.*NoSuchOperator"):
-        open_backend(path, spec, engine="openvino")
+        open_backend(Request(model=path, spec=spec), "openvino")
 
 
 def test_a_failure_in_the_runtime_is_an_inference_error(tiny_path, spec):
-    backend = open_backend(tiny_path, spec, engine="openvino")
+    backend = open_backend(Request(model=tiny_path, spec=spec), "openvino")
 
     class Failing:
         def wait(self):

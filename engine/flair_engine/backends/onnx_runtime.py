@@ -10,6 +10,7 @@ import numpy as np
 
 from flair_engine.backends import available_cpus
 from flair_engine.backends.clock import Clock
+from flair_engine.cuda import has_pycuda
 from flair_engine.errors import EngineError, InferenceError
 from flair_engine.manifest import INPUT_NAME, ModelSpec
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import onnxruntime as ort
+
+    from flair_engine.backends import Backend, Request
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -100,16 +103,31 @@ class OrtBackend:
         except Exception as error:  # the runtime's own classes have no other common base
             raise InferenceError(
                 f"ONNX Runtime failed on a batch of {self.batch} tiles of {self.spec.tile_px} px: "
-                f"{_first_line(error)}. If memory ran out, use a smaller --batch"
+                f"{first_line(error)}. If memory ran out, use a smaller --batch"
             ) from error
         finally:
             self._clock.stop()
         return dict(zip(self.spec.outputs, outputs, strict=True))
 
 
-def has_cuda() -> bool:
-    """Return whether the installed onnxruntime has CUDA; whether it starts is another matter."""
-    return CUDA_PROVIDER in import_onnxruntime().get_available_providers()
+def open_onnx_runtime(request: Request) -> Backend:
+    """Load the model on the CPU, or on CUDA: over page-locked memory where pycuda is installed.
+
+    Raises EngineError where the runtime or device is missing or refuses the model.
+    """
+    device = request.device or "cpu"
+    if device != "cpu" and has_pycuda():
+        from flair_engine.backends.onnx_cuda import OrtCudaBackend
+
+        return OrtCudaBackend(request)
+    return OrtBackend(
+        request.model,
+        request.spec,
+        device=device,
+        batch=request.batch,
+        slots=request.slots,
+        threads=request.threads,
+    )
 
 
 def import_onnxruntime() -> Any:
@@ -130,11 +148,16 @@ def import_onnxruntime() -> Any:
 
 
 def open_session(
-    model: Path | bytes, *, device: str = "cpu", threads: int | None = None
+    model: Path | bytes,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    stream: int | None = None,
 ) -> ort.InferenceSession:
     """Open an ONNX file, or the bytes of one, on `cpu`, `cuda` or `cuda:N`.
 
     `threads` bounds the CPU threads of one inference; None takes every CPU of the process.
+    `stream` is the handle of the CUDA stream to compute on; None lets the runtime make one.
     Raises EngineError where the device is not there or the runtime refuses the model.
     """
     runtime = import_onnxruntime()
@@ -144,14 +167,14 @@ def open_session(
     options.log_severity_level = 3  # errors only: they come back as exceptions too
     # Spinning threads take the CPU from those that decode and compress.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = _providers(runtime, device)
+    providers = _providers(runtime, device, stream)
     source = model if isinstance(model, bytes) else str(model)
     try:
         session = runtime.InferenceSession(source, options, providers=providers)
     except Exception as error:  # the runtime's own classes have no other common base
         name = "the model" if isinstance(model, bytes) else model
         raise EngineError(
-            f"{name}: ONNX Runtime {runtime.__version__} refuses it ({_first_line(error)}). "
+            f"{name}: ONNX Runtime {runtime.__version__} refuses it ({first_line(error)}). "
             "Export it again, or install a newer onnxruntime"
         ) from error
     # ONNX Runtime falls back to the CPU without an error where CUDA does not start.
@@ -175,7 +198,7 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _providers(runtime: Any, device: str) -> list[Any]:
+def _providers(runtime: Any, device: str, stream: int | None) -> list[Any]:
     if device == "cpu":
         return ["CPUExecutionProvider"]
     if CUDA_PROVIDER not in runtime.get_available_providers():
@@ -185,8 +208,12 @@ def _providers(runtime: Any, device: str) -> list[Any]:
         )
     index = device.partition(":")[2] or "0"
     # TF32 keeps 10 bits of mantissa: FP32 must mean FP32 for a run to serve as a reference.
-    return [(CUDA_PROVIDER, {"device_id": index, "use_tf32": "0"}), "CPUExecutionProvider"]
+    options = {"device_id": index, "use_tf32": "0"}
+    if stream is not None:
+        options["user_compute_stream"] = str(stream)
+    return [(CUDA_PROVIDER, options), "CPUExecutionProvider"]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what the runtime says, which can be a page."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -4,7 +4,7 @@ Importing this package loads neither torch nor an inference runtime nor GDAL; ea
 call that needs it. Modules depend on one another in this order only:
 errors, manifest, grid, strips, pipeline, cuda, plan_cache, plan, agreement, backends, options,
 report, api;
-sources, vrt, mosaic, height, inputs, journal, landcover, run; cli.
+sources, vrt, mosaic, height, inputs, journal, landcover, provenance, run; cli.
 """
 
 from flair_engine.api import Model, segment

@@ -1,4 +1,4 @@
-"""What a run is: the facts that must be equal to continue it, and those its maps are signed with."""
+"""What a run is: facts that must be equal to continue it, and those its maps are signed with."""
 
 from __future__ import annotations
 

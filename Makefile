@@ -1,14 +1,20 @@
 # Each verb works on a fresh machine: it makes .venv first and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTHON310 ?= $(shell for p in python3.10 $$HOME/.pyenv/versions/3.10.*/bin/python3.10; do \
+	$$p -c '' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test check lint clean
+.PHONY: demo test test310 check lint clean
 
 demo: .venv/ready
 	$(BIN)/python -m flair_export.demo demo
 
-test: check
+test: check $(if $(PYTHON310),test310)
 	$(BIN)/pytest -q -n auto
+
+# The oldest Python the engine supports, where one is installed.
+test310: .venv310/ready
+	.venv310/bin/pytest -q -n auto tests/engine --ignore tests/engine/test_odd_files.py
 
 check: .venv/ready
 	$(BIN)/ruff check .
@@ -20,9 +26,14 @@ lint: .venv/ready
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv .venv310 demo
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable '.[cpu,export,dev]'
+	touch $@
+
+.venv310/ready: pyproject.toml
+	$(PYTHON310) -m venv .venv310
+	.venv310/bin/pip install --quiet --editable '.[cpu,dev]'
 	touch $@

@@ -1,0 +1,123 @@
+"""`flair-bench`: parse, measure, print a table, add a section to a result file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from flair_bench.tables import print_accuracy
+from flair_engine.errors import FlairError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from flair_engine.options import RunOptions
+
+INTERRUPTED = 130
+"""128 + SIGINT, what a shell expects of a command ended by Ctrl-C."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="flair-engine")
+def command(debug: bool) -> None:  # main reads `debug`
+    """Measure flair-engine: is it right, is it fast, and against what."""
+
+
+def with_result(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --json, the result file a measurement is put into."""
+    return click.option(
+        "--json", "json_path", type=Path, help="Result file to put the figures into."
+    )(function)
+
+
+def with_run(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how one model is run."""
+    for option in (
+        click.option("--threads", type=int, help="CPU threads; default: all."),
+        click.option("--batch", type=int, help="Tiles per inference; default: by device."),
+        click.option("--engine", "engine", help="Engine, e.g. ort or 'openvino bf16'."),
+    ):
+        function = option(function)
+    return function
+
+
+@command.command()
+@click.argument("dataset", type=Path, required=False)
+@click.option("-m", "--model", type=Path, help="ONNX file of margin 0.")
+@click.option("--list", "lists", type=Path, multiple=True, help="Official CSV of the patches.")
+@click.option("--confusion", "matrix_path", type=Path, help="Score this .npy matrix instead.")
+@with_run
+@with_result
+def accuracy(
+    dataset: Path | None,
+    model: Path | None,
+    lists: tuple[Path, ...],
+    matrix_path: Path | None,
+    engine: str | None,
+    batch: int | None,
+    threads: int | None,
+    json_path: Path | None,
+) -> None:
+    """Score a model on FLAIR patches (IMG_*.tif, MSK_*.tif anywhere below DATASET)."""
+    from flair_bench import accuracy as measure
+    from flair_bench.dataset import find_pairs
+
+    if matrix_path:
+        spec = measure.scorable(model) if model else None
+        matrix = measure.read_confusion(matrix_path)
+    else:
+        if model is None or dataset is None:
+            raise click.UsageError("give -m MODEL and DATASET, or --confusion MATRIX")
+        spec = measure.scorable(model)
+        with Console(stderr=True).status("starting") as status:
+            matrix = measure.count_confusion(
+                model, find_pairs(dataset, lists), _run(engine, batch, threads), status.update
+            )
+    figures = measure.figures(matrix, spec)
+    print_accuracy(figures)
+    _keep(json_path, "accuracy", figures)
+
+
+def _run(engine: str | None, batch: int | None, threads: int | None) -> RunOptions:
+    from flair_bench.engines import chosen
+    from flair_engine.options import RunOptions
+
+    if engine is None:
+        return RunOptions(batch=batch, threads=threads)
+    return chosen([engine])[0].options(batch=batch, threads=threads)
+
+
+def _keep(path: Path | None, kind: str, figures: Mapping[str, Any]) -> None:
+    from flair_bench.results import record
+
+    if path:
+        record(path, kind, figures)
+        click.echo(f"{path}: {kind} is in it")
+
+
+def main() -> None:
+    """Entry point: every refusal is one line on stderr and an exit code."""
+    try:
+        command.main(standalone_mode=False)
+    except FlairError as error:
+        _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        _fail(f"{error.format_message()} (see flair-bench --help)", 2)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", INTERRUPTED)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    if "--debug" in sys.argv:
+        raise  # noqa: PLE0704  called while the error is handled
+    click.echo(f"flair-bench: {message}", err=True)
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from flair_bench.tables import print_accuracy
+from flair_bench.errors import WrongAnswerError
+from flair_bench.tables import print_accuracy, print_geometry, print_parity
 from flair_engine.errors import FlairError
 
 if TYPE_CHECKING:
@@ -81,6 +82,75 @@ def accuracy(
     figures = measure.figures(matrix, spec)
     print_accuracy(figures)
     _keep(json_path, "accuracy", figures)
+
+
+@command.command()
+@click.argument("images", type=Path, nargs=-1, required=True)
+@click.option("-m", "--model", required=True, type=Path, help="ONNX file to judge.")
+@click.option("--reference", required=True, help="Its checkpoint: a file or Hub id.")
+@click.option("--engine", "engines", multiple=True, help="Engine; default: all there are.")
+@click.option("--tolerance", type=float, help="Least share of equal labels; default: by precision.")
+@with_result
+def parity(
+    images: tuple[Path, ...],
+    model: Path,
+    reference: str,
+    engines: tuple[str, ...],
+    tolerance: float | None,
+    json_path: Path | None,
+) -> None:
+    """Compare the labels of every engine with PyTorch FP32 on tiles of IMAGES."""
+    from flair_bench import parity as measure
+    from flair_bench.engines import chosen
+    from flair_bench.networks import reference_network
+
+    net = reference_network(reference, model)
+    with Console(stderr=True).status("starting") as status:
+        figures = measure.measure(net, model, images, chosen(engines), status.update)
+    print_parity(figures)
+    _keep(json_path, "parity", figures)
+    if found := measure.faults(figures, tolerance):
+        raise WrongAnswerError(f"{model}: {'; '.join(found)}")
+
+
+@command.command()
+@click.argument("images", type=Path, nargs=-1)
+@click.option("--reference", required=True, help="Checkpoint: a file or Hub id.")
+@click.option("--mask", "masks", type=Path, multiple=True, help="Masks of IMAGES, or a folder.")
+@click.option("-m", "--model", "models", type=Path, multiple=True, help="Exports to compare.")
+@click.option("--engine", default="ort", show_default=True, help="Engine, e.g. 'openvino bf16'.")
+@click.option("--repeats", type=int, default=3, show_default=True, help="Timings of each.")
+@with_result
+def geometry(
+    images: tuple[Path, ...],
+    reference: str,
+    masks: tuple[Path, ...],
+    models: tuple[Path, ...],
+    engine: str,
+    repeats: int,
+    json_path: Path | None,
+) -> None:
+    """Compare tiles and margins with the network run over IMAGES at once.
+
+    IMAGES is one raster, the patches of one block, or their folder.
+    """
+    from flair_bench import geometry as measure
+    from flair_bench.engines import chosen
+    from flair_bench.rasters import files_in, read_image
+
+    image, _, _ = read_image(files_in(images))
+    truth = read_image(files_in(masks))[0][0] if masks else None
+    with Console(stderr=True).status("starting") as status:
+        figures = measure.measure(
+            reference,
+            measure.scene(image, truth),
+            chosen([engine])[0],
+            models=models,
+            repeats=repeats,
+            progress=status.update,
+        )
+    print_geometry(figures)
+    _keep(json_path, "geometry", figures)
 
 
 def _run(engine: str | None, batch: int | None, threads: int | None) -> RunOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import floor
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under columns, the first column to the left, the others to the right."""
-    drawn = Table(title=title, title_justify="left")
+    drawn = Table(title=title, title_justify="left", min_width=min(len(title), 100))
     for position, column in enumerate(columns):
         drawn.add_column(column, justify="right" if position else "left")
     for row in rows:
@@ -55,3 +56,87 @@ def print_accuracy(figures: Mapping[str, Any]) -> None:
         f"labels of inactive classes {figures['predicted_inactive']:.4f} %, "
         f"mask pixels of inactive classes {figures['masked_inactive']:.4f} % (in no score)"
     )
+
+
+def print_parity(figures: Mapping[str, Any]) -> None:
+    """Show the figures of `flair_bench.parity.measure`."""
+    engines = figures["engines"]
+    rows = [("all", f"{figures['pixels']:,}", *(percent(e["agreement"]) for e in engines.values()))]
+    for name, counted in next(iter(engines.values()))["classes"].items():
+        pixels = counted["pixels"]
+        different = (entry["classes"][name]["different"] for entry in engines.values())
+        shares = (percent(1 - count / pixels) if pixels else "-" for count in different)
+        rows.append((name, f"{pixels:,}", *shares))
+    table(f"Labels equal to PyTorch FP32, %, {figures['tiles']}", ("class", "px", *engines), rows)
+    edges = ["0", *(f"{edge:g}" for edge in figures["margin_edges"]), "inf"]
+    rows = [
+        (
+            f"{low} to {high}",
+            f"{pixels:,}",
+            *(str(e["flipped_by_margin"][n]) for e in engines.values()),
+        )
+        for n, (low, high, pixels) in enumerate(
+            zip(edges, edges[1:], figures["margins"], strict=False)
+        )
+    ]
+    table("Pixels that flip, by top-1 minus top-2 logit", ("margin", "px", *engines), rows)
+    for label, entry in engines.items():
+        flips = ", ".join(f"{a} to {b} {count}" for a, b, count in entry["flips"][:3])
+        click.echo(
+            f"{label}: {percent(entry['agreement'])} % equal, tolerance "
+            f"{entry['tolerance']:.2%}; largest margin lost {entry['largest_margin_lost']:.3g}"
+            + (f"; most often {flips}" if flips else "")
+        )
+    click.echo(
+        f"logits (ONNX Runtime, twin of the file): largest difference "
+        f"{figures['logit_largest']:.3g}, 99.9th percentile {figures['logit_p999']:.3g}"
+    )
+    print_missing(figures["missing"])
+
+
+def print_geometry(figures: Mapping[str, Any]) -> None:
+    """Show the figures of `flair_bench.geometry.measure`."""
+    first = figures["geometries"][0]
+    rows = []
+    for entry in figures["geometries"]:
+        low, high = entry["s_per_new_mpx_spread"]
+        seam = entry["seam_different"]
+        rows.append(
+            (
+                f"{entry['tile_px']} / {entry['margin_px']}",
+                percent(entry["equal_to_whole"]),
+                percent(entry["equal_to_first"]),
+                "-" if seam is None else f"{100 * seam:.3f}",
+                f"{100 * entry['elsewhere_different']:.3f}",
+                "-" if entry["oa"] is None else f"{entry['oa']:.3f}",
+                f"{entry['gflop_per_new_mpx']:.0f}",
+                f"{entry['s_per_new_mpx']:.2f} ({low:.2f} to {high:.2f})",
+                f"{first['s_per_new_mpx'] / entry['s_per_new_mpx']:.2f}",
+            )
+        )
+    columns = (
+        "tile / margin",
+        "= whole %",
+        "= first %",
+        "seams ≠ %",
+        "elsewhere ≠ %",
+        "OA %",
+        "GFLOP/Mpx",
+        "s/Mpx",
+        "speed-up",
+    )
+    title = f"{figures['engine']} on {figures['height']} x {figures['width']} px, per new megapixel"
+    table(title, columns, rows)
+    if figures["whole_oa"] is not None:
+        click.echo(f"the whole raster at once: OA {figures['whole_oa']:.3f} %")
+
+
+def print_missing(missing: Mapping[str, str]) -> None:
+    """Say which engines were not measured and why."""
+    for label, reason in missing.items():
+        click.echo(f"{label}: not available here: {reason}")
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, cut and not rounded: 100.0000 is said of what differs nowhere."""
+    return f"{floor(1e6 * share) / 1e4:.4f}"

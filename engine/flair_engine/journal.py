@@ -123,9 +123,15 @@ class Journal(AbstractContextManager["Journal"]):
         return {s for s in strips if all((*s, name) in self.entries for name in outputs)}
 
     def remove(self) -> None:
-        """Close and delete the folder: the run is complete."""
+        """Close and delete the folder: the run is complete.
+
+        Renamed first, so that a kill meanwhile leaves no run that looks unfinished.
+        """
         self.close()
-        shutil.rmtree(self.folder)
+        done = self.folder.with_name(f"{self.folder.name}.done")
+        shutil.rmtree(done, ignore_errors=True)  # what an earlier kill left
+        self.folder.replace(done)
+        shutil.rmtree(done)
 
     def close(self) -> None:
         """Close the files and give up the lock; a second call does nothing."""

@@ -69,6 +69,8 @@ class Run:
         """Read, label and write everything; return what was done."""
         folder = self._work_folder()
         may_replace = self._map.overwrite or (self._map.resume and unfinished(folder))
+        if self._map.resume and self._output.is_file() and not may_replace:
+            raise OutputError(f"{self._output}: is complete, there is no unfinished run to resume")
         self._check_output(may_replace)
         opened = open_inputs(self._spec, self._inputs, self._read_options)
         with closing(opened), closing(load(self._model, self._spec, self._options)) as backend:

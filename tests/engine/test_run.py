@@ -283,6 +283,13 @@ def test_unreadable_blocks_are_skipped_on_request(damaged, tiny_path, tmp_path):
     assert f"{report.skipped_blocks} unreadable blocks skipped" in report.notices[0]
 
 
+def test_a_complete_map_is_not_resumed(make_raster, tiny_path, tmp_path):
+    path, _ = make_raster()
+    segment(tiny_path, [path], tmp_path / "map.tif", CPU)
+    with pytest.raises(OutputError, match="is complete, there is no unfinished run to resume"):
+        segment(tiny_path, [path], tmp_path / "map.tif", CPU, write=MapOptions(resume=True))
+
+
 def test_zero_based_labels(make_raster, tiny_path, tmp_path, expected_labels):
     path, image = make_raster()
     segment(tiny_path, [path], tmp_path / "map.tif", CPU, write=MapOptions(labels="zero-based"))

@@ -10,7 +10,13 @@ import click
 from rich.console import Console
 
 from flair_bench.errors import WrongAnswerError
-from flair_bench.tables import print_accuracy, print_geometry, print_parity
+from flair_bench.tables import (
+    print_accuracy,
+    print_geometry,
+    print_io,
+    print_parity,
+    print_throughput,
+)
 from flair_engine.errors import FlairError
 
 if TYPE_CHECKING:
@@ -151,6 +157,116 @@ def geometry(
         )
     print_geometry(figures)
     _keep(json_path, "geometry", figures)
+
+
+@command.command()
+@click.argument("images", type=Path, nargs=-1)
+@click.option("-m", "--model", "models", required=True, type=Path, multiple=True, help="Exports.")
+@click.option("--reference", help="Their checkpoint, for the PyTorch runners.")
+@click.option("--size", "size_px", default=5120, show_default=True, help="Mirror IMAGES to this.")
+@click.option("--engine", "engines", multiple=True, help="Engine; default: all there are.")
+@click.option("--batch", "batches", type=int, multiple=True, default=[1], show_default=True)
+@click.option("--slots", type=int, multiple=True, default=[2], show_default=True)
+@click.option("--best-batch", default=4, show_default=True, help="Batch of PyTorch at its best.")
+@click.option("--repeats", default=3, show_default=True, help="Rounds.")
+@with_result
+def throughput(
+    images: tuple[Path, ...],
+    models: tuple[Path, ...],
+    reference: str | None,
+    size_px: int,
+    engines: tuple[str, ...],
+    batches: tuple[int, ...],
+    slots: tuple[int, ...],
+    best_batch: int,
+    repeats: int,
+    json_path: Path | None,
+) -> None:
+    """Time the network alone and whole runs, beside PyTorch in the same run.
+
+    IMAGES is one raster, the patches of one block, or their folder; without any, a drawn scene.
+    """
+    from tempfile import TemporaryDirectory
+
+    from flair_bench import throughput as measure
+    from flair_bench.engines import chosen
+    from flair_bench.rasters import image_or_scene
+
+    plan = measure.Plan(
+        models=models,
+        checkpoint=reference,
+        choices=chosen(engines),
+        batches=batches,
+        slots=slots,
+        repeats=repeats,
+        best_batch=best_batch,
+    )
+    image = image_or_scene(images, models[0])
+    with TemporaryDirectory() as folder, Console(stderr=True).status("starting") as status:
+        figures = measure.measure(plan, image, size_px, Path(folder), status.update)
+    print_throughput(figures)
+    _keep(json_path, "throughput", figures)
+    if found := measure.faults(figures):
+        raise WrongAnswerError(f"fast but wrong: {'; '.join(found)}")
+
+
+@command.command("io")
+@click.argument("images", type=Path, nargs=-1)
+@click.option("--size", "size_px", default=4096, show_default=True, help="Mirror IMAGES to this.")
+@click.option("--repeats", default=3, show_default=True, help="Rounds after one to warm up.")
+@with_result
+def disk(images: tuple[Path, ...], size_px: int, repeats: int, json_path: Path | None) -> None:
+    """Time reading and writing alone against GDAL, and measure memory.
+
+    IMAGES is one raster, the patches of one block, or their folder; without any, a drawn scene.
+    """
+    from tempfile import TemporaryDirectory
+
+    from flair_bench import disk as measure
+    from flair_bench.rasters import draw_scene, files_in, read_image
+
+    image = read_image(files_in(images))[0] if images else draw_scene(1536, 5)[0]
+    with TemporaryDirectory() as folder, Console(stderr=True).status("starting") as status:
+        figures = measure.measure(image, size_px, repeats, Path(folder), status.update)
+    print_io(figures)
+    _keep(json_path, "io", figures)
+
+
+@command.command()
+@click.argument("results", type=Path, nargs=-1, required=True)
+@click.option("-o", "--output", required=True, type=Path, help="The page, ending in .html.")
+@click.option("--markdown", "table_path", type=Path, help="Also write the tables as Markdown.")
+def report(results: tuple[Path, ...], output: Path, table_path: Path | None) -> None:
+    """Make one self-contained HTML page of result files."""
+    from flair_bench import report as page
+    from flair_bench.results import load
+
+    loaded = [load(path) for path in results]
+    output.write_text(page.html(loaded), encoding="utf-8")
+    if table_path:
+        table_path.write_text(page.markdown(loaded) + "\n", encoding="utf-8")
+    click.echo(f"{output} is ready")
+
+
+@command.command()
+@click.option("--checkpoint", help="File or Hub id; default: a stand-in fitted on a drawn scene.")
+@click.option("--data", type=Path, help="Folder of FLAIR patches; default: a drawn scene.")
+@click.option("--size", "size_px", default=1536, show_default=True, help="Raster of whole runs.")
+@click.option("--repeats", default=3, show_default=True, help="Rounds.")
+@click.option("-o", "--output", required=True, type=Path, help="Result file, ending in .json.")
+def suite(
+    checkpoint: str | None, data: Path | None, size_px: int, repeats: int, output: Path
+) -> None:
+    """Run every measurement and write RESULT.json and RESULT.html."""
+    from flair_bench.suite import Request, run
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    request = Request(
+        checkpoint=checkpoint, data=data, size_px=size_px, repeats=repeats, output=output
+    )
+    with Console(stderr=True).status("starting") as status:
+        page = run(request, status.update)
+    click.echo(f"{output} and {page} are ready")
 
 
 def _run(engine: str | None, batch: int | None, threads: int | None) -> RunOptions:

@@ -194,13 +194,17 @@ def _figures(
     }
 
 
-def _seams(spec: ModelSpec, different: np.ndarray) -> tuple[float | None, float]:
-    """Return the share of different labels beside core edges (None without one) and elsewhere."""
+def _seams(spec: ModelSpec, different: np.ndarray) -> tuple[float | None, float | None]:
+    """Return the share of different labels beside core edges and elsewhere, None of no pixel."""
     inner = slice(BORDER_PX, -BORDER_PX), slice(BORDER_PX, -BORDER_PX)
     height, width = different.shape
     mask = seam_mask(height, width, spec.core_px)[inner]
-    kept = different[inner]
-    return float(kept[mask].mean()) if mask.any() else None, float(kept[~mask].mean())
+    near, far = different[inner][mask], different[inner][~mask]
+    return _mean(near), _mean(far)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if values.size else None
 
 
 def _accuracy(labels: np.ndarray, truth_hw: np.ndarray | None) -> float | None:

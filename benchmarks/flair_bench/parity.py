@@ -252,7 +252,8 @@ def packed(array: np.ndarray) -> dict[str, Any]:
 def unpacked(value: dict[str, Any]) -> np.ndarray:
     """Return the array that `packed` was given."""
     content = zlib.decompress(base64.b64decode(value["content"]))
-    return np.frombuffer(content, np.uint8).reshape(value["shape"])
+    array: np.ndarray = np.frombuffer(content, np.uint8).reshape(value["shape"])
+    return array
 
 
 def _batch(tiles: Sequence[Tile]) -> np.ndarray:

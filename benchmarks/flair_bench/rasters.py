@@ -11,6 +11,7 @@ from rasterio.windows import Window
 
 from flair_bench.errors import DatasetError
 from flair_engine.grid import reflected
+from flair_engine.manifest import read_model_spec
 from flair_export.cards import GSD_M
 from flair_export.scene import synthetic_orthophoto
 
@@ -29,6 +30,7 @@ DEFLATE: dict[str, Any] = {
 ROWS = 512
 """Rows written at a time."""
 SEED = 2024
+SCENE_PX = 1536
 
 
 def read_image(paths: Sequence[Path]) -> tuple[np.ndarray, Affine, Any]:
@@ -67,6 +69,13 @@ def files_in(paths: Sequence[Path]) -> list[Path]:
         for path in paths
         for file in (sorted(path.rglob("*.tif")) if path.is_dir() else [path])
     ]
+
+
+def image_or_scene(paths: Sequence[Path], model: Path) -> np.ndarray:
+    """Return the image of `paths`, or without any a scene with the bands of `model`."""
+    if paths:
+        return read_image(files_in(paths))[0]
+    return draw_scene(SCENE_PX, len(read_model_spec(model).bands))[0]
 
 
 def draw_scene(size_px: int, bands: int) -> tuple[np.ndarray, np.ndarray]:

@@ -100,14 +100,13 @@ def print_geometry(figures: Mapping[str, Any]) -> None:
     rows = []
     for entry in figures["geometries"]:
         low, high = entry["s_per_new_mpx_spread"]
-        seam = entry["seam_different"]
+        seams = (entry[f"{where}_different"] for where in ("seam", "elsewhere"))
         rows.append(
             (
                 f"{entry['tile_px']} / {entry['margin_px']}",
                 percent(entry["equal_to_whole"]),
                 percent(entry["equal_to_first"]),
-                "-" if seam is None else f"{100 * seam:.3f}",
-                f"{100 * entry['elsewhere_different']:.3f}",
+                *("-" if share is None else f"{100 * share:.3f}" for share in seams),
                 "-" if entry["oa"] is None else f"{entry['oa']:.3f}",
                 f"{entry['gflop_per_new_mpx']:.0f}",
                 f"{entry['s_per_new_mpx']:.2f} ({low:.2f} to {high:.2f})",
@@ -129,6 +128,78 @@ def print_geometry(figures: Mapping[str, Any]) -> None:
     table(title, columns, rows)
     if figures["whole_oa"] is not None:
         click.echo(f"the whole raster at once: OA {figures['whole_oa']:.3f} %")
+
+
+def print_throughput(figures: Mapping[str, Any]) -> None:
+    """Show the figures of `flair_bench.throughput.measure`: the network alone, then whole runs."""
+    peak = figures["limits"]["matmul_gflops"]
+    rows = [
+        (
+            f"{entry['label']} {entry['precision']}",
+            f"{1e3 * entry['s_per_tile']:.1f}",
+            " to ".join(f"{1e3 * seconds:.1f}" for seconds in entry["s_per_tile_spread"]),
+            f"{entry['new_mpx_per_s']:.3f}",
+            f"{entry['gflops']:.0f}",
+            f"{entry['gflops'] / max(peak.values()):.0%}",
+            "-" if entry["agreement"] is None else percent(entry["agreement"]),
+        )
+        for entry in figures["network"]
+    ]
+    columns = ("network alone", "ms/tile", "spread", "new Mpx/s", "GFLOP/s", "of peak", "= FP32 %")
+    table(f"{figures['rounds']} rounds in turn", columns, rows)
+    size = figures["size_px"]
+    table(
+        f"{size} x {size} px, whole processes; times as long as each",
+        ("whole run", "wall s", "start-up s", "CPU s", "MiB", "x official", "x best", "= %"),
+        [_run_row(name, run) for name, run in figures["runs"].items()],
+    )
+    for name, run in figures["runs"].items():
+        if "stages" in run:
+            click.echo(f"{name}: {_stages(run['stages'])}")
+    limits = {k: v for k, v in figures["limits"].items() if isinstance(v, float)}
+    products = ", ".join(f"{kind} {rate:.0f}" for kind, rate in peak.items())
+    others = ", ".join(f"{name} {rate:.1f}" for name, rate in limits.items())
+    click.echo(f"limits here: matrix products {products} GFLOP/s; {others}")
+    print_missing(figures["missing"])
+
+
+def _run_row(name: str, run: Mapping[str, Any]) -> list[str]:
+    ratios = [run["ratios"].get(reference) for reference in ("official", "best")]
+    return [
+        f"{name} {run['precision']}",
+        f"{run['wall_s']:.1f} ({run['wall_s_spread'][0]:.1f} to {run['wall_s_spread'][1]:.1f})",
+        f"{run['start_up_s']:.1f}",
+        f"{run['cpu_s']:.1f}",
+        f"{run['peak_mib']:.0f}",
+        *("-" if r is None else f"{r['wall']:.2f} (CPU {r['cpu']:.2f})" for r in ratios),
+        "-" if run["agreement"] is None else percent(run["agreement"]),
+    ]
+
+
+def _stages(stages: Mapping[str, Any]) -> str:
+    busy = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in stages["busy_s"].items())
+    return f"busy {busy} of {stages['wall_s']:.2f} s: wall is {stages['overlap']:.3f} x the busiest"
+
+
+def print_io(figures: Mapping[str, Any]) -> None:
+    """Show the figures of `flair_bench.disk.measure`."""
+    work = {f"read {name}": entry for name, entry in figures["reading"].items()}
+    work["write labels"] = figures["writing"]
+    rows = [
+        (
+            name,
+            f"{entry['mpx_per_s']:.1f}",
+            f"{entry['gdal_mpx_per_s']:.1f}",
+            f"{entry['of_gdal']['median']:.2f}",
+            " to ".join(f"{ratio:.2f}" for ratio in entry["of_gdal"]["spread"]),
+            f"{entry['blocks_requested']} / {entry['blocks']}" if "blocks" in entry else "-",
+        )
+        for name, entry in work.items()
+    ]
+    columns = ("work", "Mpx/s", "GDAL Mpx/s", "x GDAL", "spread", "blocks read / stored")
+    table(f"{figures['size_px']}² px, {figures['threads']} threads, page cache", columns, rows)
+    for name, peak in figures["memory"].items():
+        click.echo(f"peak memory, {name}: {peak:.0f} MiB")
 
 
 def print_missing(missing: Mapping[str, str]) -> None:

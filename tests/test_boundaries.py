@@ -19,7 +19,16 @@ def loaded_by(statement, *modules):
 
 
 def test_importing_the_engine_loads_nothing_heavy():
-    heavy = ("torch", "onnxruntime", "onnx", "rasterio", "tensorrt", "pycuda", "flair_export")
+    heavy = (
+        "torch",
+        "onnxruntime",
+        "openvino",
+        "onnx",
+        "rasterio",
+        "tensorrt",
+        "pycuda",
+        "flair_export",
+    )
     assert loaded_by("import flair_engine", *heavy) == []
 
 

@@ -2,7 +2,8 @@
 
 Importing this package loads neither torch nor an inference runtime nor GDAL; each is loaded by the
 call that needs it. Modules depend on one another in this order only:
-errors, manifest, grid, strips, backends, options, pipeline, report, api;
+errors, manifest, grid, strips, pipeline, cuda, plan_cache, plan, agreement, backends, options,
+report, api;
 sources, vrt, mosaic, height, inputs, journal, landcover, run; cli.
 """
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flair_engine.backends import available_cpus, open_backend
+from flair_engine.backends import Request, available_cpus, open_backend
 from flair_engine.errors import SourceError
 from flair_engine.grid import Grid
 from flair_engine.manifest import ModelSpec, expected_tensors, read_model_spec
@@ -34,18 +34,22 @@ def segment(
     write: MapOptions = MapOptions(),
     progress: Callable[[int, int], None] | None = None,
     notify: Callable[[str], None] | None = None,
+    status: Callable[[str], None] | None = None,
 ) -> Report:
     """Label rasters with a model exported by flair-export and write the map to `output`.
 
     `progress`, where given, is called with (pixels done, pixels in all), `notify` with what the
-    user should know. Raises a FlairError: one with exit_code 2 before the first pixel is read, one
-    with exit_code 1 for a failure on the way. Either way nothing half-written stands at `output`,
-    and finished strips are kept for a run with `resume`.
+    user should know, `status` with lines that replace one another while something takes minutes,
+    such as building a TensorRT plan. Raises a FlairError: one with exit_code 2 before the first
+    pixel is read, one with exit_code 1 for a failure on the way. Either way nothing half-written
+    stands at `output`, and finished strips are kept for a run with `resume`.
     """
     from flair_engine.run import Run
 
     named = inputs if isinstance(inputs, Inputs) else Inputs(images=tuple(map(str, inputs)))
-    return Run(Path(model), named, Path(output), run, read, write, progress, notify).execute()
+    return Run(
+        Path(model), named, Path(output), run, read, write, progress, notify, status
+    ).execute()
 
 
 class Model(AbstractContextManager["Model"]):
@@ -129,14 +133,21 @@ def output_bands(spec: ModelSpec) -> dict[str, int]:
     return {name: shapes[name][0] if len(shapes[name]) == 3 else 1 for name in spec.outputs}
 
 
-def load(model: Path, spec: ModelSpec, options: RunOptions) -> Backend:
-    """Load a model into the engine that `options` name. Raises EngineError."""
-    return open_backend(
-        model,
-        spec,
-        engine=options.engine,
+def load(model: Path, spec: ModelSpec, options: RunOptions, **hooks: Any) -> Backend:
+    """Load a model into the engine that `options` name; `hooks` are the callables of a Request.
+
+    Raises EngineError.
+    """
+    request = Request(
+        model=model,
+        spec=spec,
         device=options.device,
         batch=options.batch,
         slots=options.slots,
         threads=options.threads,
+        precision=options.precision,
+        plan_cache=options.plan_cache,
+        tactic_sources=options.tactic_sources,
+        **hooks,
     )
+    return open_backend(request, options.engine)

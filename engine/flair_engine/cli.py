@@ -6,14 +6,14 @@ import sys
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from flair_engine.api import segment
-from flair_engine.backends import EngineName
+from flair_engine.backends import EngineName, Precision
 from flair_engine.errors import FlairError, OutputError
 from flair_engine.options import (
     Inputs,
@@ -26,7 +26,7 @@ from flair_engine.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 INTERRUPTED = 130
 """128 + SIGINT, what a shell expects of a command ended by Ctrl-C."""
@@ -122,10 +122,26 @@ SOURCES = "file, folder or quoted pattern"
     show_default=True,
     help="Inference runtime.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help="With --engine openvino; bf16 needs a CPU that has it. Default: fp32.",
+)
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Where to run; default: what is there.")
 @click.option("--batch", type=int, help="Tiles per inference; default: by device.")
 @click.option("--slots", type=int, default=2, show_default=True, help="Batches in flight.")
 @click.option("--threads", type=int, help="CPU threads; default: every CPU of the process.")
+@click.option(
+    "--plan-cache",
+    type=click.Path(path_type=Path),
+    envvar="FLAIR_PLAN_CACHE",
+    help="Folder of TensorRT plans; default: flair-engine/plans in the user's cache folder.",
+)
+@click.option(
+    "--tactic-sources",
+    metavar="±NAME,...",
+    help="TensorRT's sources of kernels, spelt as in trtexec, e.g. -CUBLAS,-CUDNN.",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar, no notices, no closing line.")
 @click.option("--report", "report_path", type=Path, help="Write the run's figures as JSON.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -147,7 +163,7 @@ def command(
         raise OutputError(f"{report_path}: its folder does not exist: create it first")
     *images, output = paths
     inputs = Inputs(images=tuple(images), **_of(Inputs, options, but=("images",)))
-    with progress_bar(quiet) as (advance, notify):
+    with progress_bar(quiet) as shown:
         report = segment(
             model,
             inputs,
@@ -155,8 +171,7 @@ def command(
             RunOptions(**_of(RunOptions, options)),
             read=ReadOptions(**_of(ReadOptions, options)),
             write=MapOptions(**_of(MapOptions, options)),
-            progress=advance,
-            notify=notify,
+            **shown,
         )
     if report_path:
         report_path.write_text(report.to_json() + "\n", encoding="utf-8")
@@ -170,37 +185,37 @@ def _of(kind: Any, options: dict[str, Any], but: tuple[str, ...] = ()) -> dict[s
     return {field.name: options[field.name] for field in fields(kind) if field.name not in but}
 
 
-Callbacks: TypeAlias = "tuple[Callable[[int, int], None] | None, Callable[[str], None] | None]"
-
-
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callbacks]:
-    """Show a bar with Mpx/s and time left on a terminal; yield what `segment` calls."""
+def progress_bar(quiet: bool) -> Iterator[dict[str, Any]]:
+    """Show a bar with Mpx/s and time left on a terminal; yield the callables of `segment`."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if quiet:
-        yield None, None
+        yield {}
         return
 
     def notify(notice: str) -> None:
         console.print(f"flair-run: note: {notice}", markup=False)
 
     if not console.is_terminal:
-        yield None, notify
+        yield {"notify": notify}
         return
     columns = (
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}"),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task: TaskID = progress.add_task("", total=None, rate="loading the model")
+        task: TaskID = progress.add_task("", total=None, text="loading the model")
+
+        def status(line: str) -> None:
+            progress.update(task, text=line)
 
         def advance(done: int, total: int) -> None:
             elapsed = progress.tasks[task].elapsed or 1e-9
             rate = f"{done / 1e6:.1f} of {total / 1e6:.1f} Mpx, {done / 1e6 / elapsed:.2f} Mpx/s"
-            progress.update(task, completed=done, total=total, rate=rate)
+            progress.update(task, completed=done, total=total, text=rate)
 
-        yield advance, notify
+        yield {"progress": advance, "notify": notify, "status": status}
 
 
 def main() -> None:

@@ -33,6 +33,14 @@ class EngineError(FlairError):
     """An inference engine, device or runtime that is missing or refuses the model."""
 
 
+class DeviceMemoryError(EngineError):
+    """Memory of a device, or page-locked for it, that could not be had."""
+
+
+class PlanError(EngineError):
+    """A TensorRT plan that does not serve here, though its bytes are as they were written."""
+
+
 class ReadError(FlairError):
     """A block of an input raster that could not be decoded during the run."""
 

@@ -1,9 +1,9 @@
-"""What makes a run survive: finished strips on disk, and a journal that says which they are.
+"""What makes a run survive: finished strips on disk, written so that a torn one is known.
 
 A run keeps a hidden folder beside its output: `run.json` says what the run is, `strips.bin` holds
-the labels of finished strips, `journal.jsonl` one line for each. Data reaches the disk before its
-line does, so that at any instant the journal names only what is there; a torn last line is
-dropped. A run that is resumed must be the same run in everything that could change a label.
+the labels of finished strips, one record after the other: a line of JSON that describes it, then
+the packed pixels. A record counts once it is whole on disk; what a power cut tears off at the end
+is dropped. A run that is resumed must be the same run in everything that could change a label.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run.json"
 STRIPS_FILE = "strips.bin"
-JOURNAL_FILE = "journal.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One line of the journal: one output of one strip."""
+    """One record: one output of one strip."""
 
     left: int
     """First raster column; names the panel."""
@@ -44,9 +43,10 @@ class Entry:
     name: str
     """Output of the model."""
     shape: tuple[int, ...]
-    offset: int
     length: int
+    """Bytes of packed pixels."""
     crc32: int
+    """Of the packed pixels."""
 
 
 class Journal(AbstractContextManager["Journal"]):
@@ -69,7 +69,8 @@ class Journal(AbstractContextManager["Journal"]):
     ) -> None:
         self.folder = folder
         self.started = started
-        self.entries: dict[tuple[int, int, str], Entry] = {}
+        self._records: dict[tuple[int, int, str], tuple[Entry, int]] = {}
+        self._end = 0
         self._files: list[IO[Any]] = []
         self._lock = filelock.FileLock(folder / "lock", timeout=0)
         # JSON turns tuples into lists: compare what will be read back.
@@ -94,33 +95,36 @@ class Journal(AbstractContextManager["Journal"]):
             raise
 
     def append(self, left: int, i: int, outputs: Mapping[str, np.ndarray]) -> None:
-        """Put the outputs of a finished strip on disk, then say so. Raises WriteError."""
+        """Put the outputs of a finished strip on disk. Raises WriteError."""
+        records = [_record(left, i, name, array) for name, array in outputs.items()]
         try:
-            entries = [self._store(left, i, name, array) for name, array in outputs.items()]
+            self._strips.seek(self._end)
+            for _, line, packed in records:
+                self._strips.write(line)
+                self._strips.write(packed)
             _sync(self._strips)
-            for entry in entries:
-                self._journal.write(json.dumps(asdict(entry)).encode() + b"\n")
-            _sync(self._journal)
         except OSError as error:
             raise WriteError(_disk(self.folder, error)) from error
-        self.entries.update({(e.left, e.i, e.name): e for e in entries})
+        for entry, line, _ in records:
+            self._note(entry, self._end + len(line))
 
     def load(self, left: int, i: int, name: str) -> np.ndarray:
-        """Return uint8 [..., rows, columns] of an output. Raises WriteError where it is damaged."""
-        entry = self.entries[left, i, name]
-        self._strips.seek(entry.offset)
-        packed: bytes = self._strips.read(entry.length)
-        if zlib.crc32(packed) != entry.crc32:
-            raise WriteError(
-                f"{self.folder / STRIPS_FILE}: strip {i} at column {left} was damaged on disk: "
-                "start again with --overwrite"
-            )
-        return unpack(packed, entry.shape)
+        """Return uint8 [bands, rows, columns] of an output. Raises WriteError where damaged."""
+        entry, _ = self._records[left, i, name]
+        return unpack(self._packed(left, i, name), entry.shape)
+
+    def count_values(self, name: str) -> np.ndarray:
+        """Return how many pixels of an output have each value, int64 [256]."""
+        counts = np.zeros(256, np.int64)
+        for left, i, output in self._records:
+            if output == name:
+                counts += count_packed(self._packed(left, i, name))
+        return counts
 
     def finished(self, outputs: tuple[str, ...]) -> set[tuple[int, int]]:
         """Return the (left, i) of the strips that have every output."""
-        strips = {(left, i) for left, i, _ in self.entries}
-        return {s for s in strips if all((*s, name) in self.entries for name in outputs)}
+        strips = {(left, i) for left, i, _ in self._records}
+        return {s for s in strips if all((*s, name) in self._records for name in outputs)}
 
     def remove(self) -> None:
         """Close and delete the folder: the run is complete.
@@ -148,7 +152,7 @@ class Journal(AbstractContextManager["Journal"]):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-        if not self.entries:  # nothing that would be lost
+        if not self._records:  # nothing that would be lost
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _acquire(self, folder: Path) -> None:
@@ -161,7 +165,7 @@ class Journal(AbstractContextManager["Journal"]):
 
     def _start(self, identity: Mapping[str, Any]) -> None:
         (self.folder / RUN_FILE).unlink(missing_ok=True)
-        self._open("wb")
+        self._open("w+b")
         record = {"started": self.started, "identity": identity}
         partial = self.folder / f"{RUN_FILE}.partial"
         with partial.open("w", encoding="utf-8") as file:
@@ -180,43 +184,60 @@ class Journal(AbstractContextManager["Journal"]):
                 + ": run it as it was, or start again with --overwrite"
             )
         self.started = record["started"]
-        text = (self.folder / JOURNAL_FILE).read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        for line in whole.splitlines():
+        self._open("r+b")
+        size = os.fstat(self._strips.fileno()).st_size
+        while line := self._strips.readline():
+            start = self._end + len(line)
+            if not line.endswith(b"\n"):
+                break
             fields = json.loads(line)
             entry = Entry(**{**fields, "shape": tuple(fields["shape"])})
-            self.entries[entry.left, entry.i, entry.name] = entry
-        self._open("r+b")
-        self._journal.truncate(len(whole))
-        self._journal.seek(0, os.SEEK_END)
-        end = max((entry.offset + entry.length for entry in self.entries.values()), default=0)
-        self._strips.truncate(end)
-        self._strips.seek(end)
+            if start + entry.length > size:
+                break
+            self._note(entry, start)
+            self._strips.seek(self._end)
+        self._drop_torn()
+
+    def _drop_torn(self) -> None:
+        """Cut off what follows the last whole record.
+
+        Records before the last were on disk before it was begun; the last may hold holes.
+        """
+        if self._records:
+            last = list(self._records)[-1]
+            entry, start = self._records[last]
+            if not self._is_whole(entry, start):
+                del self._records[last]
+                self._end = start - len(_line(entry))
+        self._strips.truncate(self._end)
 
     def _open(self, mode: str) -> None:
-        self._strips: IO[bytes] = (self.folder / STRIPS_FILE).open(mode + "+" * ("+" not in mode))
-        self._journal: IO[bytes] = (self.folder / JOURNAL_FILE).open(mode)
-        self._files += [self._strips, self._journal]
+        self._strips: IO[bytes] = (self.folder / STRIPS_FILE).open(mode)
+        self._files.append(self._strips)
 
-    def _store(self, left: int, i: int, name: str, array: np.ndarray) -> Entry:
-        packed = pack(array)
-        offset = self._strips.tell()
-        self._strips.write(packed)
-        return Entry(
-            left=left,
-            i=i,
-            name=name,
-            shape=array.shape,
-            offset=offset,
-            length=len(packed),
-            crc32=zlib.crc32(packed),
-        )
+    def _note(self, entry: Entry, start: int) -> None:
+        self._records[entry.left, entry.i, entry.name] = entry, start
+        self._end = start + entry.length
+
+    def _packed(self, left: int, i: int, name: str) -> bytes:
+        entry, start = self._records[left, i, name]
+        if not self._is_whole(entry, start):
+            raise WriteError(
+                f"{self.folder / STRIPS_FILE}: strip {i} at column {left} was damaged on disk: "
+                "start again with --overwrite"
+            )
+        self._strips.seek(start)
+        return self._strips.read(entry.length)
+
+    def _is_whole(self, entry: Entry, start: int) -> bool:
+        self._strips.seek(start)
+        return zlib.crc32(self._strips.read(entry.length)) == entry.crc32
 
 
 def unfinished(folder: Path) -> bool:
     """Return whether `folder` holds a run that has finished some of its strips."""
-    journal = folder / JOURNAL_FILE
-    return (folder / RUN_FILE).exists() and journal.exists() and b"\n" in journal.read_bytes()
+    strips = folder / STRIPS_FILE
+    return (folder / RUN_FILE).exists() and strips.exists() and strips.stat().st_size > 0
 
 
 def pack(array: np.ndarray) -> bytes:
@@ -231,6 +252,33 @@ def pack(array: np.ndarray) -> bytes:
         return b"".join((b"raw", flat.tobytes()))
     lengths = np.diff(ends, prepend=np.uint32(2**32 - 1)).astype("<u4")
     return b"".join((b"run", flat[ends].tobytes(), lengths.tobytes()))
+
+
+def count_packed(packed: bytes) -> np.ndarray:
+    """Return how many pixels have each value, int64 [256], without unpacking runs."""
+    body = np.frombuffer(packed, np.uint8, offset=3)
+    if packed[:3] == b"raw":
+        return np.bincount(body, minlength=256)
+    runs = body.size // 5
+    counts = np.bincount(body[:runs], body[runs:].view("<u4"), minlength=256)
+    return counts.astype(np.int64)  # float64 sums of a strip's pixels are exact
+
+
+def _record(left: int, i: int, name: str, array: np.ndarray) -> tuple[Entry, bytes, bytes]:
+    packed = pack(array)
+    entry = Entry(
+        left=left,
+        i=i,
+        name=name,
+        shape=array.shape,
+        length=len(packed),
+        crc32=zlib.crc32(packed),
+    )
+    return entry, _line(entry), packed
+
+
+def _line(entry: Entry) -> bytes:
+    return json.dumps(asdict(entry)).encode() + b"\n"
 
 
 def unpack(packed: bytes, shape: tuple[int, ...]) -> np.ndarray:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from flair_engine.backends import EngineName
+    from pathlib import Path
+
+    from flair_engine.backends import EngineName, Precision
 
 LabelValues = Literal["flair", "zero-based"]
 OnError = Literal["stop", "skip"]
@@ -58,6 +60,12 @@ class RunOptions:
     """Batches in flight: 1 waits for each, 2 is double buffering."""
     threads: int | None = None
     """CPU threads, of inference on the CPU and of decoding."""
+    precision: Precision | None = None
+    """What engine `openvino` computes in, FP32 unless told otherwise; not for other engines."""
+    plan_cache: Path | None = None
+    """Folder of TensorRT plans; None is `flair-engine/plans` in the user's cache folder."""
+    tactic_sources: str | None = None
+    """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,6 +21,8 @@ class Report:
     device: str
     description: str
     precision: str
+    agreement_fp32: float | None
+    """Share of labels equal to FP32's on the first tiles, where the engine computes in less."""
     batch: int
     slots: int
     tile_px: int
@@ -73,10 +75,13 @@ class Report:
     def closing_line(self) -> str:
         """One line for people."""
         busy = self.busy_s[self.slowest_stage] / self.wall_s
+        agreement = ""
+        if self.agreement_fp32 is not None:
+            agreement = f"; {self.agreement_fp32:.2%} the labels of FP32 on the first tiles"
         return (
             f"{self.output}: {self.pixels / 1e6:.2f} Mpx in {self.wall_s:.1f} s, "
             f"{self.mpx_per_s:.2f} Mpx/s, {self.km2_per_h:.1f} km²/h; "
-            f"slowest stage: {self.slowest_stage} (busy {busy:.0%})"
+            f"slowest stage: {self.slowest_stage} (busy {busy:.0%}){agreement}"
         )
 
     def to_json(self) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flair_engine.agreement import TILES
 from flair_engine.api import load, output_bands, tile_grid
 from flair_engine.backends import available_cpus
 from flair_engine.errors import OutputError
@@ -25,7 +26,7 @@ from flair_engine.landcover import MapStyle, check_folder, check_output, write_m
 from flair_engine.manifest import read_model_spec
 from flair_engine.pipeline import Stopwatch, label_strips, prefetched, written_behind
 from flair_engine.report import Report
-from flair_engine.strips import ReadCounter, panels, read_strips
+from flair_engine.strips import ReadCounter, panels, read_strips, sample_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,6 +50,7 @@ class Run:
         write: MapOptions,
         progress: Callable[[int, int], None] | None,
         notify: Callable[[str], None] | None,
+        status: Callable[[str], None] | None,
     ) -> None:
         self._began = time.perf_counter()
         self._model = model
@@ -58,6 +60,7 @@ class Run:
         self._map = write
         self._progress = progress or (lambda _done, _total: None)
         self._notify = notify
+        self._status = status or (lambda _line: None)
         self._notices: list[str] = []
         self._inputs = inputs
         self._spec = read_model_spec(model)
@@ -73,7 +76,7 @@ class Run:
             raise OutputError(f"{self._output}: is complete, there is no unfinished run to resume")
         self._check_output(may_replace)
         opened = open_inputs(self._spec, self._inputs, self._read_options)
-        with closing(opened), closing(load(self._model, self._spec, self._options)) as backend:
+        with closing(opened), closing(self._load(opened)) as backend:
             for notice in opened.notices:
                 self._tell(notice)
             targets = self._targets(opened, may_replace)
@@ -94,6 +97,20 @@ class Run:
                 report = self._report(opened, backend, grid, area, counts, loaded)
                 journal.remove()
                 return report
+
+    def _load(self, opened: Opened) -> Backend:
+        """Open the engine; tiles of the inputs judge a plan that has to be built."""
+        raster = opened.raster
+        return load(
+            self._model,
+            self._spec,
+            self._options,
+            samples=lambda: sample_tiles(
+                raster, tile_grid(self._spec, raster), TILES, self._threads
+            ),
+            notify=self._tell,
+            status=self._status,
+        )
 
     def _label(
         self,
@@ -160,14 +177,10 @@ class Run:
         """Assemble the maps from the journal; return the pixels of each label value."""
         begin = time.perf_counter()
         whole = _window(grid, area)
-        counts = np.zeros(256, np.int64)
         load_strip = lru_cache(maxsize=2 * len(cores))(journal.load)
 
         def read(name: str, window: Window) -> np.ndarray:
-            pixels = _assemble(load_strip, name, window, grid, area[0], cores)
-            if name == "labels":
-                counts[:] += np.bincount(pixels.ravel(), minlength=256)
-            return pixels
+            return _assemble(load_strip, name, window, grid, area[0], cores)
 
         style = MapStyle(
             spec=self._spec,
@@ -179,6 +192,7 @@ class Run:
         )
         for path, window in targets or [(self._output, whole)]:
             write_maps(path, window, style, read, journal.folder)
+        counts = journal.count_values("labels")
         self._write_watch.busy_s += time.perf_counter() - begin
         return counts
 
@@ -207,7 +221,8 @@ class Run:
             engine=backend.engine,
             device=backend.device,
             description=backend.description,
-            precision=spec.precision,
+            precision=backend.precision,
+            agreement_fp32=backend.agreement_fp32,
             batch=backend.batch,
             slots=len(backend.slots),
             tile_px=spec.tile_px,
@@ -286,7 +301,7 @@ class Run:
             "source": [_fingerprint(name) for name in opened.files],
             "products": asdict(self._inputs),
             "engine": backend.description,
-            "precision": spec.precision,
+            "precision": backend.precision,
             "batch": backend.batch,
             "area": None if selected is None else hashlib.sha256(selected.tobytes()).hexdigest(),
             "reading": asdict(self._read_options),
@@ -302,7 +317,7 @@ class Run:
             "FLAIR_WEIGHTS_SHA256": spec.weights_sha256,
             "FLAIR_GEOMETRY": f"tile {spec.tile_px} px, margin {spec.margin_px} px",
             "FLAIR_ENGINE": f"{backend.description}, batch {backend.batch}",
-            "FLAIR_PRECISION": spec.precision,
+            "FLAIR_PRECISION": backend.precision,
             "FLAIR_EXPORTER": spec.exporter,
             "FLAIR_STARTED": started,
             "TIFFTAG_SOFTWARE": f"flair-engine {metadata.version('flair-engine')}",

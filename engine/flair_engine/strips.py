@@ -343,6 +343,22 @@ def split(band: Window, block_px: tuple[int, int], parts: int) -> list[Window]:
     ]
 
 
+def sample_tiles(raster: Raster, grid: Grid, count: int, threads: int) -> list[np.ndarray]:
+    """Return at most `count` tiles spread evenly over the grid, uint8 [bands, tile, tile] each.
+
+    Raises ReadError where a block cannot be decoded.
+    """
+    total = grid.rows * grid.cols
+    cells = [divmod(n, grid.cols) for n in sorted({n * total // count for n in range(count)})]
+    tiles = []
+    for i, j in cells:
+        counter = ReadCounter()  # these reads are no part of the run
+        cores = range(j, j + 1)
+        (strip,) = read_strips(raster, grid, cores, [i], threads=threads, counter=counter)
+        tiles.append(strip.tile(j))
+    return tiles
+
+
 def _strip(
     raster: Raster,
     grid: Grid,

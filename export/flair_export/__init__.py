@@ -14,7 +14,7 @@ from flair_export.errors import (
     OptionError,
     VerificationError,
 )
-from flair_export.publish import ExportOptions, export
+from flair_export.publish import ExportOptions, export, export_fp16
 from flair_export.verify import Agreement, Verdict
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "Verdict",
     "VerificationError",
     "export",
+    "export_fp16",
     "find_card",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from flair_engine.manifest import LandCoverClass, Normalization
+from flair_engine.manifest import LandCoverClass, ModelSpec, Normalization
 from flair_export.errors import CardError
 
 ORGANISATION = "IGNF"
@@ -80,6 +80,11 @@ class Card:
     def short_name(self) -> str:
         """Name without the `FLAIR-INC_` every model shares."""
         return self.name.removeprefix("FLAIR-INC_")
+
+    @property
+    def network(self) -> str:
+        """Architecture and encoder in one word, as manifests name them."""
+        return f"{self.architecture}-{self.encoder}"
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -174,6 +179,10 @@ CARDS = (
 )
 
 
+STANDIN_CARD = "rgbie_15cl_resnet34-unet"
+"""The model whose place the stand-in weights take."""
+
+
 def find_card(name: str) -> Card:
     """Return the card of a model by Hub id, alias or short form, in any case.
 
@@ -185,6 +194,21 @@ def find_card(name: str) -> Card:
     closest = difflib.get_close_matches(_key(name), known, n=len(known), cutoff=0.0)
     names = dict.fromkeys(known[key].short_name for key in closest)
     raise CardError(f"model '{name}' is not known. Known, closest first: {', '.join(names)}")
+
+
+def card_of(spec: ModelSpec) -> Card:
+    """Return the card that an exported model fits, whatever its weights are called.
+
+    Raises CardError where it fits none.
+    """
+    active = tuple(entry.value for entry in spec.active_classes)
+    for card in CARDS:
+        if (card.network, card.bands, card.active) == (spec.architecture, spec.bands, active):
+            return card
+    raise CardError(
+        f"{spec.name}: no published model is a {spec.architecture} of {len(spec.bands)} bands and "
+        f"{len(active)} classes. See flair-export --list-models"
+    )
 
 
 def _key(name: str) -> str:

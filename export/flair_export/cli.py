@@ -13,19 +13,23 @@ from rich.console import Console
 from rich.table import Table
 
 from flair_engine.errors import FlairError
-from flair_engine.manifest import read_model_spec
+from flair_engine.manifest import PRECISIONS, read_model_spec
 from flair_export.cards import CARDS
-from flair_export.errors import VerificationError
-from flair_export.publish import ExportOptions, export
+from flair_export.errors import OptionError, VerificationError
+from flair_export.prebuild import PlanOptions, prebuild
+from flair_export.precision import FP16_MAX
+from flair_export.publish import ExportOptions, export, export_fp16
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from flair_engine.manifest import ModelSpec
+    from flair_export.half import HalfVerdict
     from flair_export.verify import Agreement, Verdict
 
 INTERRUPTED = 130
 """128 + SIGINT, what a shell expects of a command ended by Ctrl-C."""
+LAYERS_SHOWN = 5
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -35,7 +39,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     epilog="`flair-export inspect MODEL.onnx` shows what an exported model holds.",
 )
 @click.argument("checkpoint")
-@click.option("-o", "--output", metavar="MODEL.onnx", required=True, type=Path)
+@click.option("-o", "--output", metavar="MODEL.onnx", type=Path)
 @click.option("--model", metavar="NAME", help="Published model it is; default: what it holds.")
 @click.option(
     "--outputs",
@@ -60,6 +64,34 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     type=Path,
     help="Also prove the export on these rasters, all names up to the next option.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="fp16 is what TensorRT runs; of a checkpoint, or of an FP32 .onnx without torch.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["trt"]),
+    help="Build the TensorRT plan of an FP16 .onnx for this GPU, ahead of the first flair-run.",
+)
+@click.option("--device", metavar="cuda:N", help="With --engine: the GPU to build for.")
+@click.option("--batch", type=int, help="With --engine: tiles per inference, as for flair-run.")
+@click.option(
+    "--plan-cache",
+    type=click.Path(path_type=Path),
+    envvar="FLAIR_PLAN_CACHE",
+    help="With --engine: folder of plans, as for flair-run.",
+)
+@click.option(
+    "--tactic-sources", metavar="±NAME,...", help="With --engine: as in trtexec, e.g. -CUBLAS."
+)
+@click.option(
+    "--no-context-crop",
+    is_flag=True,
+    help="Compute the whole tile, not only what its kept centre needs; to compare.",
+)
 @click.option("--trust-checkpoint", is_flag=True, help="Load a pickle that can run code.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -74,37 +106,91 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.version_option(package_name="flair-engine")
 def export_command(
     checkpoint: str,
-    output: Path,
+    output: Path | None,
     model: str | None,
     outputs: str,
     tile_px: int,
     margin_px: int,
     verify: tuple[Path, ...],
+    precision: str,
+    engine: str | None,
+    device: str | None,
+    batch: int | None,
+    plan_cache: Path | None,
+    tactic_sources: str | None,
+    no_context_crop: bool,
     trust_checkpoint: bool,
     overwrite: bool,
     debug: bool,  # noqa: ARG001  read by main
 ) -> None:
     """Export a FLAIR checkpoint to one ONNX file and prove that it gives PyTorch's labels.
 
-    CHECKPOINT is a .pth, .pt, .ckpt or .safetensors file, or a Hugging Face Hub id.
+    CHECKPOINT is a .pth, .pt, .ckpt or .safetensors file, or a Hugging Face Hub id; with
+    --precision fp16 or --engine trt also an .onnx file made here.
     """
+    is_onnx = Path(checkpoint).suffix == ".onnx"
+    if engine:
+        if not is_onnx:
+            raise OptionError(
+                f"{checkpoint}: --engine {engine} builds from an FP16 .onnx. Run first: "
+                f"flair-export {checkpoint} --precision fp16 -o model.fp16.onnx"
+            )
+        plan_options = PlanOptions(
+            device=device,
+            batch=batch,
+            plan_cache=plan_cache,
+            tactic_sources=tactic_sources,
+            verify=verify,
+        )
+        _build_plan(Path(checkpoint), plan_options)
+        return
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output': the file to write")
+    if is_onnx and precision == "fp32":
+        raise OptionError(
+            f"{checkpoint}: is exported already: add --precision fp16 or --engine trt, or give a "
+            "checkpoint"
+        )
     options = ExportOptions(
         model=model,
         outputs=tuple(name.strip() for name in outputs.split(",")),
         tile_px=tile_px,
         margin_px=margin_px,
         verify=verify,
+        context_crop=not no_context_crop,
         trust_checkpoint=trust_checkpoint,
         overwrite=overwrite,
     )
     try:
         with Console(stderr=True).status("starting") as status:
-            verdict = export(checkpoint, output, options, progress=status.update)
+            verdict, half = _exported(precision, checkpoint, output, options, status.update)
     except VerificationError as error:
         _print_verdict(error.verdict)
         raise
-    _print_verdict(verdict)
+    if verdict is not None:
+        _print_verdict(verdict)
+    if half is not None:
+        _print_half(half)
     click.echo(f"\n{output} is ready. Next: {_next_command(output)}")
+
+
+def _exported(
+    precision: str,
+    checkpoint: str,
+    output: Path,
+    options: ExportOptions,
+    progress: Callable[[str], None],
+) -> tuple[Verdict | None, HalfVerdict | None]:
+    if precision == "fp16":
+        return export_fp16(checkpoint, output, options, progress=progress)
+    return export(checkpoint, output, options, progress=progress), None
+
+
+def _build_plan(model: Path, options: PlanOptions) -> None:
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    with console.status("loading the model") as status:
+        place = prebuild(model, options, console.print, status.update)
+    click.echo(f"The plan for {place} is ready. Next: {_next_command(model)}")
 
 
 @click.command("flair-export inspect", context_settings=SETTINGS)
@@ -184,7 +270,23 @@ def _figure(percent: float | None) -> str:
 
 
 def _print_verdict(verdict: Verdict) -> None:
-    table = Table(title="Labels of the ONNX file against PyTorch")
+    _print_agreement("Labels of the ONNX file against PyTorch", verdict)
+    console = Console()
+    console.print(f"largest logit difference {verdict.logit_difference:.3g}")
+    for name, counts in verdict.count_differences.items():
+        console.print(f"largest {name} difference {counts} of 255")
+
+
+def _print_half(half: HalfVerdict) -> None:
+    _print_agreement("Labels of FP16 against FP32 (weights only: a CPU computes in FP32)", half)
+    click.echo(f"largest numbers by layer, where FP16 ends at {FP16_MAX:,.0f}:")
+    for name, value in half.largest[:LAYERS_SHOWN]:
+        click.echo(f"  {value:>12,.1f}  {name}")
+    click.echo(f"layers kept in FP32 between Casts: {', '.join(half.kept_fp32) or 'none'}")
+
+
+def _print_agreement(title: str, verdict: Verdict | HalfVerdict) -> None:
+    table = Table(title=title)
     table.add_column("")
     for title in ("pixels", "different", "equal %"):
         table.add_column(title, justify="right")
@@ -192,11 +294,7 @@ def _print_verdict(verdict: Verdict) -> None:
         for entry in group:
             table.add_row(*_row(entry))
         table.add_section()
-    console = Console()
-    console.print(table)
-    console.print(f"largest logit difference {verdict.logit_difference:.3g}")
-    for name, counts in verdict.count_differences.items():
-        console.print(f"largest {name} difference {counts} of 255")
+    Console().print(table)
 
 
 def _row(entry: Agreement) -> tuple[str, str, str, str]:

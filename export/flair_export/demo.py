@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 import flair_engine
 from flair_engine.errors import FlairError, OutputError
-from flair_export.cards import BANDS, GSD_M, find_card
+from flair_export.cards import BANDS, GSD_M, STANDIN_CARD, find_card
 from flair_export.publish import ExportOptions, export
 from flair_export.scene import synthetic_orthophoto
 
@@ -80,8 +80,7 @@ def demonstrate(folder: Path) -> None:
     share = equal_share(labels, truth)
     preview = folder / "preview.png"
     _say(f"5/5  drawing image and map side by side: {preview}")
-    classes = find_card(report.model).classes
-    draw_preview(preview, image, labels, classes, share)
+    draw_preview(preview, image, labels, find_card(STANDIN_CARD).classes, share)
     _say(f"{share:.1%} of the pixels are labelled as drawn ({time.perf_counter() - start:.0f} s)")
     if share < LEAST_SHARE:
         raise DemoError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from flair_export.errors import ExporterMissingError, ExportError, OptionError, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from flair_export.half import HalfVerdict
     from flair_export.verify import Verdict
 
 PACKAGES = ("torch", "segmentation_models_pytorch", "safetensors", "huggingface_hub")
@@ -44,6 +45,8 @@ class ExportOptions:
     """Pixels on each side of a tile whose labels are not kept."""
     verify: tuple[Path, ...] = ()
     """Rasters to prove the export on, besides noise and a synthetic scene."""
+    context_crop: bool = True
+    """Compute only what the kept centre of a tile needs; False to compare."""
     trust_checkpoint: bool = False
     """Load pickles that can run code."""
     overwrite: bool = False
@@ -66,7 +69,8 @@ def export(
     _check_request(path, options)
 
     from flair_export.checkpoint import choose_card, load_network, read_checkpoint
-    from flair_export.graph import build_graph, with_logits
+    from flair_export.context_crop import crop_context
+    from flair_export.graph import build_graph, check_graph, with_logits
     from flair_export.network import LabelNetwork
     from flair_export.samples import check_images
     from flair_export.verify import verify
@@ -76,9 +80,12 @@ def export(
     card = choose_card(read, options.model or _named_by_hub_id(str(checkpoint)))
     check_images(options.verify, card.bands)
     net = load_network(read, card)
-    spec = model_spec(card, read.sha256, options)
+    spec = model_spec(card, weights_name(str(checkpoint)), read.sha256, options)
     progress("building the graph")
     model = build_graph(LabelNetwork(net, spec), spec)
+    if options.context_crop:
+        model = crop_context(model)
+        check_graph(model, spec)
     with _at_last(path) as temporary:
         _write(temporary, model.SerializeToString())
         if read_model_spec(temporary) != spec:
@@ -94,14 +101,49 @@ def export(
     return verdict
 
 
-def _check_request(output: Path, options: ExportOptions) -> None:
-    """Refuse whatever can be refused before the heavy work."""
+def export_fp16(
+    source: str | Path,
+    output: str | Path,
+    options: ExportOptions | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Verdict | None, HalfVerdict]:
+    """Write the FP16 model of a weights file, a Hub id or an FP32 file of `export` to `output`.
+
+    Returns the verdict on the FP32 export, None where `source` is an ONNX file, and that on FP16.
+    Of an ONNX file nothing needs torch. Raises FlairError; nothing is at `output` then but what
+    was there before.
+    """
+    from flair_export.half import halve
+
+    options = options or ExportOptions()
+    path = Path(output)
+    if Path(source).suffix == ".onnx":
+        _check_output(path, overwrite=options.overwrite)
+        with _at_last(path) as temporary:
+            return None, halve(Path(source), temporary, options.verify, progress)
+    _check_request(path, options)
+    with _at_last(path) as temporary:
+        full = temporary.with_suffix(".onnx")
+        try:
+            verdict = export(source, full, replace(options, overwrite=True), progress)
+            return verdict, halve(full, temporary, options.verify, progress)
+        finally:
+            full.unlink(missing_ok=True)
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless a model can be put at `output`."""
     if not output.parent.is_dir():
         raise OutputError(f"{output}: its folder does not exist: create it first")
     if output.is_dir():
         raise OutputError(f"{output}: is a folder: give the name of a file in it")
-    if output.exists() and not options.overwrite:
+    if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists: give another name, or --overwrite to replace it")
+
+
+def _check_request(output: Path, options: ExportOptions) -> None:
+    """Refuse whatever can be refused before the heavy work."""
+    _check_output(output, overwrite=options.overwrite)
     check_geometry(options.tile_px, options.margin_px)
     if list(options.outputs) != [name for name in OUTPUT_NAMES if name in options.outputs] or (
         "labels" not in options.outputs
@@ -125,13 +167,25 @@ def _named_by_hub_id(checkpoint: str) -> str | None:
     return checkpoint if published and not Path(checkpoint).exists() else None
 
 
-def model_spec(card: Card, sha256: str, options: ExportOptions) -> ModelSpec:
-    """Return the manifest of `card` with weights of `sha256`, exported with `options`."""
+def weights_name(checkpoint: str) -> str:
+    """Return what the weights are called: by their file or Hub id, not by the card they fit.
+
+    Weights trained by somebody else on a published architecture must not carry its name.
+    """
+    return (
+        Path(checkpoint).stem.removesuffix("_weights")
+        if Path(checkpoint).suffix in (".pth", ".pt", ".ckpt", ".safetensors")
+        else checkpoint.rpartition("/")[2]
+    )
+
+
+def model_spec(card: Card, name: str, sha256: str, options: ExportOptions) -> ModelSpec:
+    """Return the manifest of weights `name` of `sha256` that fit `card`."""
     torch_version = metadata.version("torch")
     return ModelSpec(
         schema=SCHEMA,
-        name=card.name,
-        architecture=f"{card.architecture}-{card.encoder}",
+        name=name,
+        architecture=card.network,
         bands=card.bands,
         gsd_m=GSD_M,
         tile_px=options.tile_px,

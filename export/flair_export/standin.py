@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flair_export.cards import CHANNELS, Card, find_card
+from flair_export.cards import CHANNELS, STANDIN_CARD, Card, find_card
 from flair_export.network import build_network
 from flair_export.scene import synthetic_orthophoto
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOTICE = "These weights are a stand-in fitted on a synthetic scene, not IGN's."
-STANDIN_CARD = "rgbie_15cl_resnet34-unet"
-"""The published model whose layout and input statistics are borrowed."""
 PREFIX = "model.seg_model."
 """What the training framework puts before each name of a published file."""
 SEED = 58

@@ -43,7 +43,12 @@ BAD = {
     "no input": (["map.tif"], "no image given: name files as INPUT"),
     "nothing": ([], "Missing argument"),
     "engine": (["{raster}", "map.tif", "--engine", "tf"], "is not one of"),
+    "precision": (["{raster}", "map.tif", "--precision", "bf16"], "use --engine openvino"),
     "option": (["{raster}", "map.tif", "--best"], "No such option"),
+    "tensorrt on the cpu": (
+        ["{raster}", "map.tif", "--engine", "trt", "--device", "cpu"],
+        "engine trt does not run on cpu",
+    ),
 }
 
 
@@ -98,7 +103,7 @@ def test_an_interrupt_is_exit_130_and_can_be_resumed(make_raster, tiny_path, tmp
     arguments = ["-m", str(tiny_path), str(path), str(tmp_path / "map.tif")]
     command = [sys.executable, "-m", "flair_engine.cli", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    journal = tmp_path / ".map.tif.flair-run" / "journal.jsonl"
+    journal = tmp_path / ".map.tif.flair-run" / "strips.bin"
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and not (journal.exists() and journal.stat().st_size):
         time.sleep(0.02)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from flair_engine.errors import OutputError, WriteError
-from flair_engine.journal import Journal, pack, sync_folder, unfinished, unpack
+from flair_engine.journal import Journal, count_packed, pack, sync_folder, unfinished, unpack
 
 IDENTITY = {"model": "abc", "geometry": (512, 128)}
 
@@ -51,18 +51,48 @@ def test_finished_strips_are_found_again(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_torn_line_and_what_it_would_name_are_dropped(tmp_path):
+@pytest.mark.parametrize("torn", range(1, 130, 16))
+def test_what_is_torn_at_the_end_is_dropped(tmp_path, torn):
     with open_journal(tmp_path) as journal:
         journal.append(0, 0, strip(1))
         journal.append(0, 1, strip(2))
-    lines = tmp_path / "run" / "journal.jsonl"
-    lines.write_bytes(lines.read_bytes()[:-5])
+    data = tmp_path / "run" / "strips.bin"
+    data.write_bytes(data.read_bytes()[:-torn])
+    with open_journal(tmp_path, resume=True) as journal:
+        left = journal.finished(("labels",))
+        assert left == ({(0, 0)} if torn < 110 else set())
+        journal.append(0, 1, strip(7))
+        if left:
+            assert (journal.load(0, 0, "labels") == 1).all()
+        assert (journal.load(0, 1, "labels") == 7).all()
+
+
+def test_a_hole_in_the_last_record_is_dropped(tmp_path):
+    """A file system may know the length of a file before its content, when the power goes."""
+    with open_journal(tmp_path) as journal:
+        journal.append(0, 0, strip(1))
+        journal.append(0, 1, strip(2))
+    data = tmp_path / "run" / "strips.bin"
+    data.write_bytes(data.read_bytes()[:-4] + bytes(4))
     with open_journal(tmp_path, resume=True) as journal:
         assert journal.finished(("labels",)) == {(0, 0)}
-        journal.append(0, 1, strip(7))
-        assert (journal.load(0, 0, "labels") == 1).all()
-        assert (journal.load(0, 1, "labels") == 7).all()
-    assert len(lines.read_bytes().splitlines()) == 2
+
+
+@given(arrays(np.uint8, st.tuples(st.just(1), st.integers(1, 9), st.integers(1, 99)),
+              elements=st.integers(0, 255)))  # fmt: skip
+def test_values_are_counted_without_unpacking(array):
+    expected = np.bincount(array.ravel(), minlength=256)
+    assert (count_packed(pack(array)) == expected).all()
+    flat = np.repeat(array.ravel()[:1], 500)
+    assert count_packed(pack(flat))[flat[0]] == 500
+
+
+def test_values_of_all_strips_are_counted(tmp_path):
+    with open_journal(tmp_path) as journal:
+        journal.append(0, 0, {**strip(1), "confidence": strip(9)["labels"]})
+        journal.append(0, 1, strip(3))
+        counts = journal.count_values("labels")
+    assert (counts[1], counts[3], counts.sum()) == (24, 24, 48)
 
 
 def test_another_run_is_refused_by_what_differs(tmp_path):
@@ -118,7 +148,7 @@ def test_damage_on_disk_is_seen(tmp_path):
         journal.append(0, 0, strip(1))
         data = tmp_path / "run" / "strips.bin"
         content = bytearray(data.read_bytes())
-        content[4] ^= 1
+        content[-1] ^= 1
         data.write_bytes(content)
         with pytest.raises(WriteError, match="strip 0 at column 0 was damaged on disk"):
             journal.load(0, 0, "labels")
@@ -135,7 +165,7 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
             journal.append(0, 1, strip(2))
     monkeypatch.undo()
     with open_journal(tmp_path, resume=True) as journal:
-        assert journal.finished(("labels",)) == {(0, 0)}
+        assert (0, 0) in journal.finished(("labels",))
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

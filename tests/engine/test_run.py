@@ -258,8 +258,8 @@ def test_an_unreadable_block_stops_with_the_work_kept(
         segment(tiny_path, [path], output, CPU)
     assert caught.value.exit_code == 1
     assert not output.exists()
-    kept = tmp_path / ".map.tif.flair-run" / "journal.jsonl"
-    assert len(kept.read_bytes().splitlines()) >= 10
+    kept = tmp_path / ".map.tif.flair-run" / "strips.bin"
+    assert kept.read_bytes().count(b'{"left"') >= 10
     with pytest.raises(OutputError, match="holds an unfinished run"):
         segment(tiny_path, [path], output, CPU)
     path.write_bytes(whole)  # fetched again: another file by its date and size

@@ -15,6 +15,7 @@ from flair_engine.strips import (
     band_height,
     panels,
     read_strips,
+    sample_tiles,
     split,
 )
 
@@ -250,3 +251,15 @@ def test_a_block_that_cannot_be_read_ends_the_strips():
     assert next(strips).i == 0
     with pytest.raises(ReadError, match="cannot be decoded"):
         list(strips)
+
+
+@pytest.mark.parametrize(("height", "width", "count"), [(300, 200, 4), (1, 5, 4), (64, 40, 99)])
+def test_sampled_tiles_are_tiles_of_the_grid(height, width, count):
+    image = noise(2, height, width)
+    grid = Grid(height=height, width=width, tile_px=64, margin_px=16)
+    total = grid.rows * grid.cols
+    tiles = sample_tiles(array_raster(image), grid, count, 2)
+    assert len(tiles) == min(count, total)
+    for n, tile in enumerate(tiles):
+        number = n * total // count if total > count else n
+        assert (tile == cut(image, grid.tile(*divmod(number, grid.cols)))).all()

@@ -65,7 +65,7 @@ def rgb() -> Card:
 
 def small_spec(card: Card, outputs=("labels",), tile_px=32, margin_px=8) -> ModelSpec:
     options = ExportOptions(outputs=outputs, tile_px=tile_px, margin_px=margin_px)
-    return model_spec(card, "0" * 64, options)
+    return model_spec(card, card.name, "0" * 64, options)
 
 
 def random_network(card: Card, seed: int = 0) -> nn.Module:

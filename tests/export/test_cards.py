@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from flair_engine.manifest import parse_manifest
-from flair_export.cards import ACTIVE_12, ACTIVE_15, CARDS, find_card
+from flair_engine.manifest import parse_manifest, read_model_spec
+from flair_export.cards import ACTIVE_12, ACTIVE_15, CARDS, card_of, find_card
 from flair_export.errors import CardError
 
 from .conftest import small_spec
@@ -52,3 +52,8 @@ def test_unknown_name_lists_the_known_ones_closest_first():
     ) as caught:
         find_card("rgb_12cl_resnet50-unet")
     assert all(card.short_name in str(caught.value) for card in CARDS)
+
+
+def test_a_model_that_fits_no_card(tiny_path):
+    with pytest.raises(CardError, match="no published model is a box-filter of 2 bands and 2"):
+        card_of(read_model_spec(tiny_path))

@@ -12,6 +12,7 @@ from flair_engine.manifest import read_model_spec
 from flair_export import cli
 from flair_export.cards import CARDS
 from flair_export.cli import export_command, inspect_command, main
+from flair_export.errors import OptionError
 
 from .conftest import listing
 
@@ -85,6 +86,15 @@ def test_export_then_inspect(rgb_file, tmp_path, make_raster):
 )
 def test_verify_takes_what_a_shell_expands(given, expected):
     assert " ".join(cli._spread(given)) == expected
+
+
+@pytest.mark.parametrize(("given", "crop"), [([], True), (["--no-context-crop"], False)])
+def test_the_crop_is_on_unless_told_otherwise(monkeypatch, capsys, given, crop):
+    def told(_checkpoint, _output, options, **_):
+        raise OptionError(f"crop: {options.context_crop}")
+
+    monkeypatch.setattr(cli, "export", told)
+    assert fails(capsys, ["a.pth", "-o", "m.onnx", *given]) == (2, f"flair-export: crop: {crop}\n")
 
 
 def test_main_reads_the_command_line(monkeypatch, capsys):
@@ -179,6 +189,6 @@ def test_stand_in_checkpoint_from_file_to_model(standin: Path, tmp_path):
     images = [str(image) for image in sorted(patches.glob("*.tif"))[:1]]
     main([str(standin), "-o", str(path), "--tile", "128", "--margin", "16", "--verify", *images])
     spec = read_model_spec(path)
-    assert spec.name == "FLAIR-INC_rgbie_15cl_resnet34-unet"
+    assert spec.name == "standin_rvbie_15cl_resnet34-unet"
     assert spec.weights_sha256.startswith("92ec1674")
     assert len(spec.active_classes) == 15

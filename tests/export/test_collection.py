@@ -11,7 +11,7 @@ import torch
 
 from flair_engine.backends.onnx_runtime import open_session
 from flair_engine.manifest import OUTPUT_NAMES, read_model_spec
-from flair_export.cards import CARDS
+from flair_export.cards import CARDS, card_of
 from flair_export.publish import ExportOptions, export
 
 from .conftest import state_dict
@@ -27,7 +27,8 @@ def test_model_from_checkpoint_to_labels(card, tmp_path):
     verdict = export(weights, path, options)
     assert verdict.faults == ()
     spec = read_model_spec(path)
-    assert (spec.name, spec.bands, spec.outputs) == (card.name, card.bands, OUTPUT_NAMES)
+    assert (spec.name, spec.bands, spec.outputs) == ("weights", card.bands, OUTPUT_NAMES)
+    assert card_of(spec) is card
     check_contract(onnx.load(path, load_external_data=False), transformer=card.encoder == "mit_b5")
     check_answers(path, card)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["model.onnx", "weights.pth"]

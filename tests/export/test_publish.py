@@ -4,6 +4,7 @@ import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
+import onnx
 import pytest
 
 import flair_export.checkpoint
@@ -19,6 +20,7 @@ from flair_export.errors import (
     OptionError,
     VerificationError,
 )
+from flair_export.flops import gflop_per_tile
 from flair_export.publish import ExportOptions, export
 
 from .conftest import listing, small_spec
@@ -36,10 +38,21 @@ def test_what_is_published(rgb, rgb_file, tmp_path, make_raster):
     assert listing(tmp_path) == ["in.tif", "model.onnx"]
     spec = read_model_spec(tmp_path / "model.onnx")
     assert spec.weights_sha256 == hashlib.sha256(rgb_file.read_bytes()).hexdigest()
-    assert spec.name == rgb.name
+    assert spec.name == rgb_file.stem.removesuffix("_weights")
     assert spec.exporter.startswith("flair-export 0")
     assert steps[:2] == [f"reading {rgb_file}", "building the graph"]
     assert steps[-1].startswith("verifying on images: tile ")
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_margin_is_computed_only_where_asked(rgb, rgb_file, tmp_path):
+    work = []
+    for crop in (True, False):
+        path = tmp_path / f"{crop}.onnx"
+        options = ExportOptions(**SMALL, context_crop=crop, model=rgb.short_name)
+        assert export(rgb_file, path, options).faults == ()
+        work.append(gflop_per_tile(onnx.load(path)))
+    assert work[0] == pytest.approx(work[1] / 4), "one layer, and a quarter of the tile is kept"
 
 
 @pytest.mark.parametrize(
@@ -166,3 +179,15 @@ def test_hub_id_of_a_published_model_names_it(monkeypatch, rgb, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             export(source, tmp_path / "m.onnx", options)
     assert named == [rgb.hub_id, "rgb_12cl_resnet34-unet", None]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "name"),
+    [
+        ("IGNF/FLAIR-INC_rgb_15cl_resnet34-unet", "FLAIR-INC_rgb_15cl_resnet34-unet"),
+        ("in/FLAIR-INC_rgb_15cl_resnet34-unet_weights.pth", "FLAIR-INC_rgb_15cl_resnet34-unet"),
+        ("mine.v2.ckpt", "mine.v2"),
+    ],
+)
+def test_weights_are_called_by_their_own_name(checkpoint, name):
+    assert publish.weights_name(checkpoint) == name

@@ -70,7 +70,7 @@ def test_shadows_fall_north_west_of_what_is_tall_and_not_on_its_top():
 
 
 def test_things_outside_the_picture_are_cut_off():
-    canvas = Canvas(20, 30, seed=0)
+    canvas = Canvas(20, 30, seed=0, ground=10)
     piece, u, v, mask = canvas.box((-500.0, -500.0, 0.3), 10, 5)
     assert piece.label.size == u.size == v.size == mask.size == 0
     piece, _, _, mask = canvas.box((0.0, 0.0, 0.0), 4, 2)

@@ -7,10 +7,10 @@ import torch
 
 from flair_engine.grid import Grid, cut
 from flair_export import standin
-from flair_export.cards import find_card
+from flair_export.cards import STANDIN_CARD, find_card
 from flair_export.scene import synthetic_orthophoto
 
-CARD = find_card(standin.STANDIN_CARD)
+CARD = find_card(STANDIN_CARD)
 
 
 @pytest.fixture(scope="module", autouse=True)

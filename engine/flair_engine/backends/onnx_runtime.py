@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flair_engine.backends import available_cpus
+from flair_engine.backends.clock import Clock
+from flair_engine.cuda import has_pycuda
 from flair_engine.errors import EngineError, InferenceError
 from flair_engine.manifest import INPUT_NAME, ModelSpec
 
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
 
     import onnxruntime as ort
 
+    from flair_engine.backends import Backend, Request
+
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 CUDA_PROVIDER = "CUDAExecutionProvider"
 DEFAULT_BATCH = {"cpu": 1, "cuda": 8}
+CPU_RUNS = 2
+"""Batches inferred at once on the CPU: threads that seldom wait for each other do more. Not tied
+to the slots, because the threads of one inference may decide near-ties."""
 
 
 class OrtSlot:
@@ -45,12 +51,13 @@ class OrtSlot:
 
 
 class OrtBackend:
-    """A model in ONNX Runtime with `slots` batches that are run in the order of submission.
+    """A model in ONNX Runtime with `slots` batches that are begun in the order of submission.
 
     Raises EngineError where the runtime or device is missing or refuses the model.
     """
 
     engine = "ort"
+    agreement_fp32 = None
 
     def __init__(
         self,
@@ -63,11 +70,14 @@ class OrtBackend:
         threads: int | None = None,
     ) -> None:
         threads = threads or available_cpus()
-        self._session = open_session(model, device=device, threads=threads)
-        self._run_s = 0.0
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="infer")
+        runs = min(CPU_RUNS, threads) if device == "cpu" else 1
+        # The runs share the session's pool, and each brings the thread it was called from.
+        self._session = open_session(model, device=device, threads=threads - runs + 1)
+        self._clock = Clock()
+        self._workers = ThreadPoolExecutor(runs, thread_name_prefix="infer")
         self.device = "cuda:0" if device == "cuda" else device
         self.spec = spec
+        self.precision = spec.precision
         self.batch = batch or DEFAULT_BATCH[device.partition(":")[0]]
         place = f"{threads} CPU thread{'s'[: threads != 1]}" if device == "cpu" else self.device
         self.description = f"ONNX Runtime {metadata_version()} on {place}"
@@ -75,33 +85,49 @@ class OrtBackend:
 
     @property
     def busy_s(self) -> Mapping[str, float]:
-        """Seconds inside the runtime."""
-        return {"infer": self._run_s}
+        """Seconds with at least one batch inside the runtime."""
+        return {"infer": self._clock.busy_s}
 
     def enqueue(self, images_nchw: np.ndarray) -> Future[Mapping[str, np.ndarray]]:
-        """Run uint8 [N, bands, T, T] after what was enqueued before."""
-        return self._worker.submit(self._run, images_nchw)
+        """Run uint8 [N, bands, T, T], or queue it where CPU_RUNS are running."""
+        return self._workers.submit(self._run, images_nchw)
 
     def close(self) -> None:
         """Wait for work in flight; see Backend."""
-        self._worker.shutdown(wait=True, cancel_futures=True)
+        self._workers.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, images_nchw: np.ndarray) -> Mapping[str, np.ndarray]:
-        start = time.perf_counter()
+        self._clock.start()
         try:
             outputs = self._session.run(list(self.spec.outputs), {INPUT_NAME: images_nchw})
         except Exception as error:  # the runtime's own classes have no other common base
             raise InferenceError(
                 f"ONNX Runtime failed on a batch of {self.batch} tiles of {self.spec.tile_px} px: "
-                f"{_first_line(error)}. If memory ran out, use a smaller --batch"
+                f"{first_line(error)}. If memory ran out, use a smaller --batch"
             ) from error
-        self._run_s += time.perf_counter() - start
+        finally:
+            self._clock.stop()
         return dict(zip(self.spec.outputs, outputs, strict=True))
 
 
-def has_cuda() -> bool:
-    """Return whether the installed onnxruntime has CUDA; whether it starts is another matter."""
-    return CUDA_PROVIDER in import_onnxruntime().get_available_providers()
+def open_onnx_runtime(request: Request) -> Backend:
+    """Load the model on the CPU, or on CUDA: over page-locked memory where pycuda is installed.
+
+    Raises EngineError where the runtime or device is missing or refuses the model.
+    """
+    device = request.device or "cpu"
+    if device != "cpu" and has_pycuda():
+        from flair_engine.backends.onnx_cuda import OrtCudaBackend
+
+        return OrtCudaBackend(request)
+    return OrtBackend(
+        request.model,
+        request.spec,
+        device=device,
+        batch=request.batch,
+        slots=request.slots,
+        threads=request.threads,
+    )
 
 
 def import_onnxruntime() -> Any:
@@ -122,11 +148,16 @@ def import_onnxruntime() -> Any:
 
 
 def open_session(
-    model: Path | bytes, *, device: str = "cpu", threads: int | None = None
+    model: Path | bytes,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    stream: int | None = None,
 ) -> ort.InferenceSession:
     """Open an ONNX file, or the bytes of one, on `cpu`, `cuda` or `cuda:N`.
 
     `threads` bounds the CPU threads of one inference; None takes every CPU of the process.
+    `stream` is the handle of the CUDA stream to compute on; None lets the runtime make one.
     Raises EngineError where the device is not there or the runtime refuses the model.
     """
     runtime = import_onnxruntime()
@@ -134,16 +165,16 @@ def open_session(
     options.intra_op_num_threads = threads or available_cpus()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only: they come back as exceptions too
-    # Denormals cost x86 CPUs a hundred times a normal number and never decide a label.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    providers = _providers(runtime, device)
+    # Spinning threads take the CPU from those that decode and compress.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = _providers(runtime, device, stream)
     source = model if isinstance(model, bytes) else str(model)
     try:
         session = runtime.InferenceSession(source, options, providers=providers)
     except Exception as error:  # the runtime's own classes have no other common base
         name = "the model" if isinstance(model, bytes) else model
         raise EngineError(
-            f"{name}: ONNX Runtime {runtime.__version__} refuses it ({_first_line(error)}). "
+            f"{name}: ONNX Runtime {runtime.__version__} refuses it ({first_line(error)}). "
             "Export it again, or install a newer onnxruntime"
         ) from error
     # ONNX Runtime falls back to the CPU without an error where CUDA does not start.
@@ -167,7 +198,7 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _providers(runtime: Any, device: str) -> list[Any]:
+def _providers(runtime: Any, device: str, stream: int | None) -> list[Any]:
     if device == "cpu":
         return ["CPUExecutionProvider"]
     if CUDA_PROVIDER not in runtime.get_available_providers():
@@ -177,8 +208,12 @@ def _providers(runtime: Any, device: str) -> list[Any]:
         )
     index = device.partition(":")[2] or "0"
     # TF32 keeps 10 bits of mantissa: FP32 must mean FP32 for a run to serve as a reference.
-    return [(CUDA_PROVIDER, {"device_id": index, "use_tf32": "0"}), "CPUExecutionProvider"]
+    options = {"device_id": index, "use_tf32": "0"}
+    if stream is not None:
+        options["user_compute_stream"] = str(stream)
+    return [(CUDA_PROVIDER, options), "CPUExecutionProvider"]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what the runtime says, which can be a page."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,120 @@
+"""How far two engines agree on labels, and whether a plan may be used.
+
+The reference of a plan is its own graph with every FP16 type made FP32. The weights stay rounded
+as they are in the FP16 file: what that rounding costs is judged at export.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from flair_engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from flair_engine.manifest import ModelSpec
+
+LEAST_ON_IMAGES = 0.995
+"""Share of equal labels on real images below which a plan is refused."""
+LEAST_ON_NOISE = 0.9
+"""On noise, where many pixels nearly tie, agreement only tells a working plan from a broken one."""
+TILES = 16
+NOISE_TILES = 4
+SEED = 20240917
+
+Origin = Literal["images", "noise"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """Share of equal labels over some tiles."""
+
+    origin: Origin
+    """What the tiles are of."""
+    tiles: int
+    pixels: int
+    share: float
+    """0..1, over all pixels."""
+    share_by_class: Mapping[str, float]
+    """By the reference's class, classes that occur."""
+
+    @property
+    def least(self) -> float:
+        """What `share` has to reach."""
+        return LEAST_ON_IMAGES if self.origin == "images" else LEAST_ON_NOISE
+
+    def __str__(self) -> str:
+        worst = min(self.share_by_class, key=lambda name: self.share_by_class[name])
+        return (
+            f"{self.share:.3%} of labels agree with FP32 on {self.tiles} tiles of {self.origin}, "
+            f"least for {worst} ({self.share_by_class[worst]:.2%})"
+        )
+
+    def check(self, what: str) -> None:
+        """Raise EngineError where too few labels agree."""
+        if self.share < self.least:
+            raise EngineError(
+                f"{what}: {self}; at least {self.least:.1%} must, so it is refused. "
+                "Use --engine ort, or another TensorRT release"
+            )
+
+
+def compare(
+    spec: ModelSpec,
+    origin: Origin,
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+) -> Agreement:
+    """Compare (reference, found) labels tile by tile, uint8 of any shape."""
+    pixels, equal, tiles = Counter[int](), Counter[int](), 0
+    for reference, found in pairs:
+        tiles += 1
+        pixels.update(_counts(reference))
+        equal.update(_counts(reference[reference == found]))
+    names = {entry.value: entry.name for entry in spec.classes}
+    return Agreement(
+        origin=origin,
+        tiles=tiles,
+        pixels=pixels.total(),
+        share=equal.total() / pixels.total(),
+        share_by_class={
+            names.get(value, str(value)): equal[value] / count
+            for value, count in sorted(pixels.items())
+        },
+    )
+
+
+def noise_tiles(spec: ModelSpec) -> Sequence[np.ndarray]:
+    """Return seeded noise, uint8 [bands, T, T] each, for where no image is at hand."""
+    random = np.random.default_rng(SEED)
+    shape = (len(spec.bands), spec.tile_px, spec.tile_px)
+    return [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(NOISE_TILES)]
+
+
+def fp32_twin(model: Path) -> bytes:
+    """Return the ONNX file with every FP16 tensor and Cast made FP32, as bytes."""
+    import onnx
+    from onnx import TensorProto, numpy_helper
+
+    twin = onnx.load(str(model))
+    for tensor in twin.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT16:
+            value = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    for node in twin.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
+                attribute.i = TensorProto.FLOAT
+    del twin.graph.value_info[:]
+    content: bytes = twin.SerializeToString()
+    return content
+
+
+def _counts(labels: np.ndarray) -> dict[int, int]:
+    values, counts = np.unique(labels, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))

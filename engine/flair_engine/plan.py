@@ -1,0 +1,293 @@
+"""ONNX to TensorRT plan, on releases 8.5 to 11 by asking for features, never for versions.
+
+With backends/tensor_rt.py the only importer of tensorrt. Every call that can answer None or False
+is checked; what TensorRT logged is the explanation, so the logger keeps its errors.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from flair_engine.errors import EngineError
+from flair_engine.manifest import INPUT_NAME, ModelSpec, expected_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WORKSPACE_BYTES = 4 << 30
+"""What one layer may use as scratch at most; trtexec's `--memPoolSize=workspace:4096`."""
+
+TACTIC_SOURCES = ("CUBLAS", "CUBLAS_LT", "CUDNN", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
+"""Every name trtexec's `--tacticSources` has known; a release offers some of them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanOptions:
+    """What the builder is told beside the model."""
+
+    batch: int
+    precision: str
+    """`fp16` or `fp32`, that of the graph."""
+    tactic_sources: str | None = None
+    """As in trtexec: `-CUBLAS,+JIT_CONVOLUTIONS`; None is the release's choice."""
+
+
+def import_tensorrt() -> Any:
+    """Import tensorrt. Raises EngineError that names the extra where it is absent."""
+    try:
+        import tensorrt
+    except ImportError as error:
+        raise EngineError(
+            f"TensorRT is not usable ({error}). Run: pip install 'flair-engine[trt]' "
+            "--extra-index-url https://pypi.nvidia.com"
+        ) from error
+    return tensorrt
+
+
+@cache  # TensorRT keeps the first logger of a process
+def logger_of(trt: Any) -> Any:
+    """Return the logger that keeps TensorRT's errors for messages; see `logged`."""
+    severities = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR)
+
+    class Logger(trt.ILogger):  # type: ignore[misc]  # a class of the release at hand
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            """Keep errors; TensorRT calls from its own threads, so this does next to nothing."""
+            if severity in severities:
+                self.errors.append(msg)
+
+    return Logger()
+
+
+def logged(trt: Any) -> str:
+    """Return what TensorRT has logged as errors since the last call, as one line."""
+    errors = logger_of(trt).errors
+    text = "; ".join(" ".join(message.split()) for message in errors[:3])
+    errors.clear()
+    return text or "it does not say why"
+
+
+def build_plan(
+    trt: Any,
+    model: bytes,
+    spec: ModelSpec,
+    options: PlanOptions,
+    *,
+    timings: bytes = b"",
+    status: Callable[[str], None] = lambda _: None,
+) -> tuple[bytes, bytes]:
+    """Return the plan of an ONNX model and the timing cache grown by building it.
+
+    Needs the device's context to be current. `status` is called about once a second. Raises
+    EngineError with TensorRT's own words.
+    """
+    builder = made(trt, "builder", trt.Builder)
+    network = checked(trt, "network", builder.create_network(_network_flags(trt)))
+    parser = trt.OnnxParser(network, logger_of(trt))
+    if not parser.parse(model):
+        raise EngineError(
+            f"{spec.name}: TensorRT {trt.__version__} refuses the ONNX graph "
+            f"({_parser_errors(parser)}). Export it again, or use --engine ort"
+        )
+    config = checked(trt, "builder configuration", builder.create_builder_config())
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    _set_precision(trt, network, config, options)
+    _set_tactic_sources(trt, config, options.tactic_sources)
+    _set_profile(trt, builder, config, spec, options.batch)
+    timing_cache = _set_timings(config, timings)
+    with _progress(trt, config, status):
+        plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(
+            f"{spec.name}: TensorRT {trt.__version__} could not build a plan for batches of "
+            f"{options.batch} ({logged(trt)}). If memory ran out, try --batch "
+            f"{max(1, options.batch // 2)}; else use --engine ort"
+        )
+    grown = None if timing_cache is None else timing_cache.serialize()
+    return bytes(plan), b"" if grown is None else bytes(grown)
+
+
+def made(trt: Any, what: str, kind: Any) -> Any:
+    """Return `kind(logger)`, a builder or a runtime. Raises EngineError where there is none."""
+    try:
+        return kind(logger_of(trt))
+    except TypeError as error:  # how the bindings say that the library returned nothing
+        raise EngineError(_not_made(trt, what)) from error
+
+
+def checked(trt: Any, what: str, result: Any) -> Any:
+    """Return `result`. Raises EngineError where it is None."""
+    if result is None:
+        raise EngineError(_not_made(trt, what))
+    return result
+
+
+def _not_made(trt: Any, what: str) -> str:
+    return (
+        f"TensorRT {trt.__version__} could not make a {what} ({logged(trt)}). Check that this "
+        "release serves the GPU and its driver, or use --engine ort"
+    )
+
+
+def strongly_typed(trt: Any) -> bool:
+    """Return whether networks take their types from the ONNX file, as from 10.0 on."""
+    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+
+
+def flags_text(trt: Any, options: PlanOptions) -> str:
+    """Return what the builder is told, for the key of the plan cache."""
+    typing = "strongly typed" if strongly_typed(trt) else f"weakly typed {options.precision}"
+    sources = options.tactic_sources or "default"
+    return f"{typing}, workspace {WORKSPACE_BYTES >> 20} MiB, tactic sources {sources}"
+
+
+def profile_text(spec: ModelSpec, batch: int) -> str:
+    """Return the one shape the plan serves, for the key of the plan cache."""
+    return f"{INPUT_NAME} {'x'.join(map(str, _shape(spec, batch)))}"
+
+
+def tactic_changes(text: str) -> dict[str, bool]:
+    """Return {source: wanted} of `-CUBLAS,+JIT_CONVOLUTIONS`; refuse what trtexec refuses."""
+    changes = {}
+    for part in (part.strip() for part in text.split(",")):
+        if part[:1] not in ("+", "-") or part[1:] not in TACTIC_SOURCES:
+            raise EngineError(
+                f"tactic source {part!r} is unknown: write + or - before one of "
+                f"{', '.join(TACTIC_SOURCES)}, e.g. -CUBLAS,-CUDNN"
+            )
+        changes[part[1:]] = part[0] == "+"
+    return changes
+
+
+def _shape(spec: ModelSpec, batch: int) -> tuple[int, ...]:
+    return batch, *expected_tensors(spec)[INPUT_NAME]
+
+
+def _network_flags(trt: Any) -> int:
+    """Explicit batch where it is a choice, strong typing where it exists.
+
+    The numbers differ between releases (STRONGLY_TYPED is 1 in 10, 0 in 11), so none is written.
+    """
+    known = trt.NetworkDefinitionCreationFlag
+    names = [name for name in ("EXPLICIT_BATCH", "STRONGLY_TYPED") if hasattr(known, name)]
+    return sum(1 << int(getattr(known, name)) for name in names)
+
+
+def _parser_errors(parser: Any) -> str:
+    errors = (parser.get_error(index) for index in range(parser.num_errors))
+    return (
+        "; ".join(f"node {error.node()}: {error.desc()}" for error in errors) or "no reason given"
+    )
+
+
+def _set_precision(trt: Any, network: Any, config: Any, options: PlanOptions) -> None:
+    """Say what only releases without strong typing need to be told of an FP16 graph."""
+    if strongly_typed(trt) or options.precision != "fp16":
+        return
+    config.set_flag(trt.BuilderFlag.FP16)
+    config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+    # The flag lets the builder lower any layer: hold the normalisation and the label arithmetic,
+    # the element-wise layers whose results the graph types FP32, where the graph has them.
+    for layer in map(network.get_layer, range(network.num_layers)):
+        is_float = layer.num_outputs == 1 and layer.get_output(0).dtype == trt.DataType.FLOAT
+        if layer.type == trt.LayerType.ELEMENTWISE and is_float:
+            layer.precision = trt.DataType.FLOAT
+
+
+def _set_tactic_sources(trt: Any, config: Any, text: str | None) -> None:
+    if text is None:
+        return
+    sources = config.get_tactic_sources()
+    for name, wanted in tactic_changes(text).items():
+        if hasattr(trt.TacticSource, name):
+            bit = 1 << int(getattr(trt.TacticSource, name))
+            sources = sources | bit if wanted else sources & ~bit
+        elif wanted:
+            raise EngineError(
+                f"tactic source {name} does not exist in TensorRT {trt.__version__}: leave out "
+                f"+{name}"
+            )
+    if not config.set_tactic_sources(sources):
+        raise EngineError(
+            f"TensorRT {trt.__version__} refuses the tactic sources {text} ({logged(trt)}): "
+            "leave out --tactic-sources"
+        )
+
+
+def _set_profile(trt: Any, builder: Any, config: Any, spec: ModelSpec, batch: int) -> None:
+    """One profile for one shape: every batch is submitted full."""
+    shape = _shape(spec, batch)
+    profile = checked(trt, "profile", builder.create_optimization_profile())
+    profile.set_shape(INPUT_NAME, shape, shape, shape)
+    if config.add_optimization_profile(profile) < 0:
+        raise EngineError(
+            f"TensorRT {trt.__version__} refuses the shape {profile_text(spec, batch)} "
+            f"({logged(trt)}): try a smaller --batch"
+        )
+
+
+def _set_timings(config: Any, timings: bytes) -> Any:
+    """Attach earlier measurements, or none where TensorRT does not accept them.
+
+    A build without them is slower and otherwise the same, so a refusal is no error.
+    """
+    for content in dict.fromkeys((timings, b"")):
+        timing_cache = config.create_timing_cache(content)
+        if timing_cache is not None and config.set_timing_cache(timing_cache, False):
+            return timing_cache
+    return None
+
+
+@contextmanager
+def _progress(trt: Any, config: Any, status: Callable[[str], None]) -> Iterator[None]:
+    """Report seconds and, where the release tells, the phase about once a second."""
+    phase, done, start = "", threading.Event(), time.monotonic()
+
+    def say() -> None:
+        status(f"building the TensorRT plan: {time.monotonic() - start:.0f} s{phase}")
+
+    def tick() -> None:
+        while not done.wait(1.0):
+            say()
+
+    def show(text: str) -> None:
+        nonlocal phase
+        phase = f", {text}"
+
+    if hasattr(config, "progress_monitor") and hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = _monitor(trt, show)
+    say()
+    ticker = threading.Thread(target=tick, name="plan-progress", daemon=True)
+    ticker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        ticker.join()
+
+
+def _monitor(trt: Any, show: Callable[[str], None]) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # a class of the release at hand
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, _parent: str | None, num_steps: int) -> None:
+            self.steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            show(f"{phase_name} {step + 1} of {self.steps.get(phase_name, step + 1)}")
+            return True  # False would cancel the build
+
+        def phase_finish(self, phase_name: str) -> None:
+            self.steps.pop(phase_name, None)
+
+    return Monitor()

@@ -1,0 +1,219 @@
+"""Where TensorRT plans are kept: a folder the user owns, with a readable sidecar for each plan.
+
+A plan runs only on the TensorRT release and the kind of GPU it was built with, and can hold code
+that is executed: so it is found by everything it depends on, its bytes are checked against the
+sidecar before use, and a folder that somebody else could write to is refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flair_engine.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanKey:
+    """Everything a plan depends on; plans are interchangeable exactly where keys are equal."""
+
+    onnx_sha256: str
+    tensorrt: str
+    """Version of the release that built it."""
+    gpu: str
+    compute_capability: str
+    multiprocessors: int
+    """Tells apart parts of one name with different numbers of them."""
+    profile: str
+    """The input's shape, the same as minimum, optimum and maximum."""
+    flags: str
+    """What the builder was told."""
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of the SHA-256 of all fields."""
+        return _sha256(json.dumps(asdict(self), sort_keys=True).encode())[:16]
+
+    def difference(self, other: Mapping[str, Any]) -> str:
+        """Say which fields of a sidecar's key differ, for people; empty where none does."""
+        return ", ".join(
+            f"{name} {other.get(name)} instead of {value}"
+            for name, value in asdict(self).items()
+            if other.get(name) != value
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CachedPlan:
+    """A plan whose bytes and key have been checked, and what was found out about it."""
+
+    plan: bytes
+    facts: Mapping[str, Any]
+
+
+class PlanCache:
+    """Plans in `folder`, which is made if need be.
+
+    Raises EngineError where the folder is not the user's own.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = _own_folder(folder or default_folder())
+
+    def find(self, key: PlanKey) -> CachedPlan | str:
+        """Return the plan for `key`, or why there is none."""
+        sidecar = self._path(key, ".json")
+        try:
+            description = json.loads(sidecar.read_bytes())
+            difference = key.difference(description["key"])
+            plan_sha256, facts = description["plan_sha256"], description["facts"]
+        except FileNotFoundError:
+            return self._nearest(key)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return f"{sidecar} is damaged"
+        if difference:
+            return f"{sidecar} is of another plan ({difference})"
+        try:
+            plan = self._path(key, ".plan").read_bytes()
+        except FileNotFoundError:
+            return f"{sidecar} has no plan beside it"
+        if _sha256(plan) != plan_sha256:
+            return f"{self._path(key, '.plan')} is truncated or changed (SHA-256 differs)"
+        return CachedPlan(plan=plan, facts=facts)
+
+    def store(self, key: PlanKey, plan: bytes, facts: Mapping[str, Any]) -> Path:
+        """Write a plan and its sidecar, each atomically, and return the plan's path.
+
+        A reader in between finds a pair that does not match, and waits for the lock.
+        """
+        description = {"key": asdict(key), "plan_sha256": _sha256(plan), "facts": facts}
+        self._write(self._path(key, ".plan"), plan)
+        self._write(self._path(key, ".json"), json.dumps(description, indent=2).encode())
+        return self._path(key, ".plan")
+
+    def timings(self, key: PlanKey) -> bytes:
+        """Return the timing cache of the key's release and GPU; empty where there is none."""
+        try:
+            return self._timings(key).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def store_timings(self, key: PlanKey, timings: bytes) -> None:
+        """Keep the timing cache for the next build on this GPU."""
+        self._write(self._timings(key), timings)
+
+    @contextmanager
+    def locked(self, key: PlanKey, waiting: Callable[[], None]) -> Iterator[None]:
+        """Let one process at a time build the plan of `key`; call `waiting` before waiting."""
+        with self._writing(), self._path(key, ".lock").open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                yield  # the lock also goes with the process, should it die here
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough where a child was forked
+
+    def _path(self, key: PlanKey, suffix: str) -> Path:
+        return self.folder / f"{key.digest}{suffix}"
+
+    def _timings(self, key: PlanKey) -> Path:
+        build = f"{key.tensorrt} {key.gpu} {key.compute_capability} {key.multiprocessors}"
+        return self.folder / f"{_sha256(build.encode())[:16]}.timing"
+
+    def _nearest(self, key: PlanKey) -> str:
+        """Say that there is no plan, and how one of the same model differs where there is one."""
+        for sidecar in sorted(self.folder.glob("*.json")):
+            other = _key_in(sidecar)
+            if other.get("onnx_sha256") == key.onnx_sha256:
+                return f"there is one with {key.difference(other)}, which does not serve here"
+        return "there is none yet"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Put `content` at `path` whole or not at all, also where the machine stops."""
+        with self._writing():
+            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".writing-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(name).replace(path)
+            finally:
+                Path(name).unlink(missing_ok=True)
+            folder = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise EngineError(
+                f"{self.folder}: a plan cannot be kept there ({error.strerror or error}). "
+                "Give a writable folder with --plan-cache"
+            ) from error
+
+
+def default_folder() -> Path:
+    """Return `flair-engine/plans` in the user's cache folder, after the XDG specification."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "flair-engine" / "plans"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    return _sha256(path.read_bytes())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _key_in(sidecar: Path) -> dict[str, Any]:
+    """Return the key in a sidecar, empty where it cannot be read."""
+    try:
+        return dict(json.loads(sidecar.read_bytes())["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _own_folder(folder: Path) -> Path:
+    """Make `folder` where it is absent, and refuse one in which others could place a plan."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as error:
+        raise EngineError(
+            f"{folder}: the folder for plans cannot be made ({error.strerror}). "
+            "Give a writable folder with --plan-cache"
+        ) from error
+    if status.st_uid != os.geteuid():
+        raise EngineError(
+            f"{folder}: belongs to user {status.st_uid}, not to you ({os.geteuid()}), and plans "
+            "can hold code. Give a folder of your own with --plan-cache"
+        )
+    if status.st_mode & WRITABLE_BY_OTHERS:
+        raise EngineError(
+            f"{folder}: others can write to it (mode {stat.S_IMODE(status.st_mode):o}), and plans "
+            f"can hold code. Run chmod go-w {folder}, or give another folder with --plan-cache"
+        )
+    return folder

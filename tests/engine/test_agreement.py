@@ -1,0 +1,59 @@
+import numpy as np
+import onnx
+import pytest
+
+from flair_engine.agreement import compare, fp32_twin, noise_tiles
+from flair_engine.backends.onnx_runtime import open_session
+from flair_engine.errors import EngineError
+from flair_engine.manifest import read_model_spec
+
+
+@pytest.fixture
+def spec(tiny_path):
+    return read_model_spec(tiny_path)
+
+
+def labels(*values):
+    return np.array(values, np.uint8)
+
+
+def test_shares_are_overall_and_by_the_class_of_the_reference(spec):
+    pairs = [(labels(1, 1, 1, 3), labels(1, 1, 3, 3)), (labels(3, 3, 3, 3), labels(3, 3, 3, 1))]
+    agreement = compare(spec, "images", pairs)
+    assert (agreement.tiles, agreement.pixels) == (2, 8)
+    assert agreement.share == 6 / 8
+    assert agreement.share_by_class == {"first": 2 / 3, "third": 4 / 5}
+    assert str(agreement) == (
+        "75.000% of labels agree with FP32 on 2 tiles of images, least for first (66.67%)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("origin", "wrong", "passes"),
+    [("images", 5, True), ("images", 6, False), ("noise", 100, True), ("noise", 101, False)],
+)
+def test_images_must_agree_and_noise_must_resemble(spec, origin, wrong, passes):
+    found = np.ones(1000, np.uint8)
+    found[:wrong] = 3
+    agreement = compare(spec, origin, [(np.ones(1000, np.uint8), found)])
+    if passes:
+        agreement.check("a plan")
+        return
+    with pytest.raises(EngineError, match=r"^a plan: .*; at least 9\d\.\d% must, so it is refused"):
+        agreement.check("a plan")
+
+
+def test_the_twin_is_fp32_throughout_and_answers_alike(fp16_path):
+    twin = onnx.load_from_string(fp32_twin(fp16_path))
+    onnx.checker.check_model(twin, full_check=True)
+    assert onnx.TensorProto.FLOAT16 not in {t.data_type for t in twin.graph.initializer}
+    tile = noise_tiles(read_model_spec(fp16_path))[0][None]
+    (half,) = open_session(fp16_path).run(None, {"image": tile})
+    (full,) = open_session(twin.SerializeToString()).run(None, {"image": tile})
+    assert (half == full).all()
+
+
+def test_noise_is_the_same_every_time(spec):
+    one, two = noise_tiles(spec), noise_tiles(spec)
+    assert np.array_equal(one, two)
+    assert one[0].shape == (2, 32, 32)

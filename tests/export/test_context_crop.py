@@ -1,0 +1,312 @@
+"""The cropped graph against the whole one: small random graphs exactly, networks to rounding."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from flair_engine.backends.onnx_runtime import open_session
+from flair_engine.manifest import OUTPUT_NAMES
+from flair_export.cards import find_card
+from flair_export.context_crop import crop_context
+from flair_export.flops import gflop_per_tile
+from flair_export.graph import build_graph, check_graph, with_logits
+from flair_export.network import LabelNetwork
+
+from .conftest import random_network, small_spec
+
+UNET, FPN, DEEPLAB = (f"rgb_15cl_resnet34-{name}" for name in ("unet", "fpn", "deeplabv3"))
+
+
+class Sketch:
+    """A graph written one node at a time, with whole numbers small enough for FP32 to be exact."""
+
+    def __init__(self, height: int, width: int, seed: int = 0) -> None:
+        self.random = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.sizes = {"image": (height, width)}
+
+    def constant(self, value: np.ndarray) -> str:
+        name = f"constant{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(value, name))
+        return name
+
+    def node(self, operator: str, inputs: list[str], size: tuple[int, int], **attributes) -> str:
+        name = f"{operator}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
+        self.sizes[name] = size
+        return name
+
+    def conv(
+        self, source: str, kernel=3, stride=1, dilation=1, pads=(1, 1, 1, 1), size=None
+    ) -> str:
+        weight = self.random.integers(-2, 3, (2, 2, kernel, kernel)).astype(np.float32)
+        strides, dilations = [stride] * 2, [dilation] * 2
+        inputs = [source, self.constant(weight)]
+        size = size or self.sizes[source]
+        made = self.node("Conv", inputs, size, strides=strides, dilations=dilations, pads=pads)
+        bounds = [self.constant(np.float32(value)) for value in (-7, 7)]
+        return self.node("Clip", [made, *bounds], size)
+
+    def resize(self, source: str, factor: int, mode="nearest", coordinates="asymmetric") -> str:
+        scales = self.constant(np.array([1, 1, factor, factor], np.float32))
+        rows, cols = self.sizes[source]
+        options = {"nearest_mode": "floor"} if mode == "nearest" else {}
+        return self.node(
+            "Resize", [source, "", scales], (rows * factor, cols * factor),
+            mode=mode, coordinate_transformation_mode=coordinates, **options,
+        )  # fmt: skip
+
+    def cut(self, source: str, top: int, left: int, height: int, width: int, **steps) -> str:
+        values = ([top, left], [top + height, left + width], [2, 3], *steps.values())
+        bounds = [self.constant(np.array(value)) for value in values]
+        return self.node("Slice", [source, *bounds], (height, width))
+
+    def model(self, *outputs: str) -> onnx.ModelProto:
+        def declared(name, batch):
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, None, None, None])
+
+        image = helper.make_tensor_value_info(
+            "image", TensorProto.FLOAT, ["N", 2, *self.sizes["image"]]
+        )
+        graph = helper.make_graph(
+            self.nodes, "sketch", [image], [declared(name, None) for name in outputs], self.weights
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def run(model: onnx.ModelProto, image: np.ndarray) -> list[np.ndarray]:
+    return open_session(model.SerializeToString(), threads=1).run(None, {"image": image})
+
+
+def assert_same(model: onnx.ModelProto, cropped: onnx.ModelProto, seed: int = 0) -> None:
+    onnx.checker.check_model(cropped, full_check=True)
+    shape = [dim.dim_value or 2 for dim in model.graph.input[0].type.tensor_type.shape.dim]
+    image = np.random.default_rng(seed).integers(-7, 8, shape).astype(np.float32)
+    for one, other in zip(run(model, image), run(cropped, image), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def operators(model: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in model.graph.node]
+
+
+@st.composite
+def sketches(draw):
+    """A random graph of convolutions, pools, upsamplings and skips that ends in a Slice."""
+    sizes = st.integers(9, 24)
+    sketch = Sketch(draw(sizes), draw(sizes), draw(st.integers(0, 99)))
+    last = "image"
+    for _ in range(draw(st.integers(1, 9))):
+        rows, cols = sketch.sizes[last]
+        kinds = ["conv", "uneven", "dilated", "join"]
+        kinds += ["stride", "pool"] if min(rows, cols) > 4 else []
+        kinds += ["nearest", "linear"] if max(rows, cols) < 40 else []
+        kind = draw(st.sampled_from(kinds))
+        half = (-(-rows // 2), -(-cols // 2))
+        if kind == "conv":
+            last = sketch.conv(last)
+        elif kind == "uneven":
+            last = sketch.conv(last, kernel=4, pads=(2, 1, 1, 2))
+        elif kind == "dilated":
+            dilation = draw(st.integers(2, 9))
+            last = sketch.conv(last, dilation=dilation, pads=[dilation] * 4)
+        elif kind == "stride":
+            kernel = draw(st.sampled_from([1, 3]))
+            last = sketch.conv(last, kernel, stride=2, pads=[kernel // 2] * 4, size=half)
+        elif kind == "pool":
+            options = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+            last = sketch.node("MaxPool", [last], half, **options)
+        elif kind == "nearest":
+            last = sketch.resize(last, draw(st.sampled_from([2, 3])))
+        elif kind == "linear":
+            last = sketch.resize(last, draw(st.sampled_from([2, 4])), "linear", "half_pixel")
+            last = sketch.conv(last)
+        else:
+            alike = [name for name, size in sketch.sizes.items() if size == (rows, cols)]
+            last = sketch.node("Add", [last, draw(st.sampled_from(alike))], (rows, cols))
+            last = sketch.conv(last)
+    rows, cols = sketch.sizes[last]
+    top, left = draw(st.integers(0, rows - 1)), draw(st.integers(0, cols - 1))
+    size = draw(st.integers(1, rows - top)), draw(st.integers(1, cols - left))
+    return sketch, sketch.cut(last, top, left, *size)
+
+
+@settings(max_examples=150, deadline=None)
+@given(sketches(), st.booleans())
+def test_random_graphs_give_the_very_same_numbers(made, two_outputs):
+    sketch, last = made
+    names = [last, sketch.nodes[len(sketch.nodes) // 2].output[0]] if two_outputs else [last]
+    model = sketch.model(*dict.fromkeys(names))
+    cropped = crop_context(model)
+    assert_same(model, cropped)
+    assert gflop_per_tile(cropped) <= gflop_per_tile(model)
+
+
+def unet(height=32, width=32, top=9, left=6, size=(13, 11)):
+    """Two levels, a skip, odd offsets."""
+    sketch = Sketch(height, width)
+    high = sketch.conv("image")
+    low = sketch.conv(high, stride=2, size=(height // 2, width // 2))
+    up = sketch.resize(low, 2)
+    joined = sketch.node("Concat", [up, high], (height, width), axis=1)
+    weight = sketch.constant(np.ones((1, 4, 3, 3), np.float32))
+    out = sketch.node("Conv", [joined, weight], (height, width), pads=[1, 1, 1, 1])
+    return sketch, sketch.cut(out, top, left, *size)
+
+
+def test_only_the_regions_needed_are_computed():
+    sketch, last = unet()
+    cropped = crop_context(sketch.model(last))
+    graph = onnx.shape_inference.infer_shapes(cropped).graph
+    sizes = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim[2:])
+        for value in (*graph.value_info, *graph.output)
+    }
+    first, second, third = (node for node in cropped.graph.node if node.op_type == "Conv")
+    # Out: rows 9..21, columns 6..16. Read: rows 8..22, columns 5..17; at half size rows 4..11,
+    # columns 2..8, which read rows 7..23, columns 3..17 of the first convolution.
+    assert sizes[third.output[0]] == (13, 11)
+    assert sizes[second.output[0]] == (8, 7)
+    assert sizes[first.output[0]] == (17, 15)
+    assert operators(cropped).count("Slice") == 3, "image, skip and the upsampling's odd offset"
+    assert third.output[0] == last, "no Slice where the convolution makes just what is kept"
+
+
+def test_zero_padding_stays_at_the_edge_of_the_tile():
+    sketch, last = unet(top=0, left=20, size=(10, 12))
+    model = sketch.model(last)
+    cropped = crop_context(model)
+    assert_same(model, cropped)
+    # The second convolution goes in steps of two and never reaches beyond the last column.
+    pads = [
+        list(attribute.ints)
+        for node in cropped.graph.node
+        for attribute in node.attribute
+        if attribute.name == "pads"
+    ]
+    assert pads == [[1, 0, 0, 1], [1, 0, 0, 0], [1, 0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        lambda sketch, name, size: sketch.resize(name, 2, "linear", "align_corners"),
+        lambda sketch, name, size: sketch.resize(name, 2, "nearest", "half_pixel"),
+        lambda sketch, name, size: sketch.resize(sketch.resize(name, 2), 1, "cubic", "half_pixel"),
+        lambda sketch, name, size: sketch.node(
+            "InstanceNormalization",
+            [name, *(sketch.constant(np.ones(2, np.float32)) for _ in range(2))],
+            size,
+        ),
+        lambda sketch, name, size: sketch.node(
+            "Mul", [name, sketch.constant(np.arange(20, dtype=np.float32))], size
+        ),
+        lambda sketch, name, size: sketch.node(
+            "MaxPool", [name], size, kernel_shape=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1
+        ),
+        lambda sketch, name, size: sketch.node(
+            "Concat", [name, name], (2 * size[0], size[1]), axis=2
+        ),
+        lambda sketch, name, size: sketch.node("Softmax", [name], size, axis=1),
+        lambda sketch, name, size: sketch.cut(name, 0, 0, 10, 10, steps=[2, 2]),
+    ],
+    ids=["aligned corners", "other nearest", "cubic", "statistics", "position", "ceil", "rows",
+         "softmax", "steps"],
+)  # fmt: skip
+def test_the_walk_stops_at_what_looks_at_the_whole_map(stop):
+    sketch = Sketch(20, 20)
+    made = stop(sketch, sketch.conv("image"), (20, 20))
+    last = sketch.cut(made, 1, 1, 3, 3)
+    model = sketch.model(last)
+    cropped = crop_context(model)
+    assert_same(model, cropped)
+    assert gflop_per_tile(cropped) == gflop_per_tile(model)
+
+
+def test_pooled_features_are_the_same_for_every_pixel():
+    sketch = Sketch(20, 20)
+    pooled = sketch.node("GlobalAveragePool", ["image"], (1, 1))
+    sum_ = sketch.node("Add", [sketch.conv("image"), pooled], (20, 20))
+    model = sketch.model(sketch.cut(sum_, 5, 5, 6, 6))
+    cropped = crop_context(model)
+    assert_same(model, cropped)
+    assert gflop_per_tile(cropped) < gflop_per_tile(model)
+
+
+def test_two_slices_of_the_same_pixels():
+    sketch = Sketch(20, 20)
+    made = sketch.conv("image")
+    model = sketch.model(sketch.cut(made, 4, 4, 5, 5), sketch.cut(made, 4, 4, 5, 5))
+    assert_same(model, crop_context(model))
+
+
+def test_a_slice_from_the_end_and_of_channels():
+    sketch = Sketch(20, 20)
+    made = sketch.conv("image")
+    channel = [sketch.constant(np.array([value])) for value in (0, 1, 1)]
+    single = sketch.node("Slice", [made, *channel], (20, 20))
+    bounds = [sketch.constant(np.array(value)) for value in ([-6, -20], [-2, 99], [2, 3])]
+    model = sketch.model(sketch.node("Slice", [single, *bounds], (4, 20)))
+    assert_same(model, crop_context(model))
+
+
+def test_where_little_would_be_saved_nothing_changes():
+    sketch, last = unet(size=(31, 31), top=1, left=0)
+    model = sketch.model(last)
+    assert crop_context(model) == model
+
+
+@cache
+def exported(name: str, tile_px: int, margin_px: int, outputs=("labels",)) -> onnx.ModelProto:
+    card = find_card(name)
+    spec = small_spec(card, outputs, tile_px, margin_px)
+    return build_graph(LabelNetwork(random_network(card), spec), spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "tile_px", "margin_px"),
+    [(UNET, 96, 7), (UNET, 160, 41), (FPN, 96, 40), (DEEPLAB, 64, 17)],
+)
+def test_labels_of_the_collection(name, tile_px, margin_px):
+    model = exported(name, tile_px, margin_px, OUTPUT_NAMES)
+    cropped = crop_context(model)
+    check_graph(cropped, small_spec(find_card(name), OUTPUT_NAMES, tile_px, margin_px))
+    assert operators(cropped)[-1] == "Cast"
+    assert set(operators(cropped)) <= set(operators(model))
+    image = np.random.default_rng(5).integers(0, 256, (2, 3, tile_px, tile_px), dtype=np.uint8)
+    *whole, logits = run(with_logits(model), image)
+    *narrow, cropped_logits = run(with_logits(cropped), image)
+    np.testing.assert_array_equal(whole[0], narrow[0])
+    for one, other in zip(whole[1:], narrow[1:], strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+    assert np.abs(logits - cropped_logits).max() <= 1e-4 * np.abs(logits).max()
+
+
+def test_work_at_the_official_geometry():
+    model = exported(UNET, 512, 128)
+    assert gflop_per_tile(model) == pytest.approx(63.57, abs=0.01)
+    assert gflop_per_tile(crop_context(model)) == pytest.approx(45.59, abs=0.01)
+
+
+def test_a_tile_that_is_kept_whole_is_left_alone(tiny, rgb):
+    spec = small_spec(rgb, margin_px=0)
+    model = build_graph(LabelNetwork(tiny, spec), spec)
+    assert crop_context(model) == model
+
+
+def test_the_model_given_is_not_changed():
+    sketch, last = unet()
+    model = sketch.model(last)
+    before = model.SerializeToString()
+    assert crop_context(model) != model
+    assert model.SerializeToString() == before

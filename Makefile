@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check lint clean
+.PHONY: demo test check lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python -m flair_export.demo demo
@@ -18,6 +18,14 @@ check: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Real patches and trained weights where they lie beside the repository, else a drawn scene.
+DATA ?= $(wildcard ../shared/data/flair1)
+CHECKPOINT ?= $(wildcard ../shared/data/standin/*_weights.pth)
+RESULT ?= benchmarks/results/local.json
+
+bench: .venv/ready
+	$(BIN)/flair-bench suite $(DATA:%=--data %) $(CHECKPOINT:%=--checkpoint %) -o $(RESULT)
 
 clean:
 	rm -rf .venv demo

@@ -66,11 +66,6 @@ def opened(model: Path, spec: ModelSpec, options: RunOptions) -> Backend:
     return load(model, spec, options)
 
 
-def precision_of(backend: Backend) -> str:
-    """Return what a backend computes in."""
-    return str(getattr(backend, "precision", backend.spec.precision))
-
-
 def probe(
     model: Path, spec: ModelSpec, choices: Sequence[Choice]
 ) -> tuple[list[Choice], dict[str, str]]:

@@ -22,10 +22,10 @@ import onnx
 from flair_bench.engines import Choice, opened
 from flair_bench.errors import ModelError
 from flair_bench.networks import reference_network, whole_raster_labels
-from flair_bench.roofline import gflop_per_tile
 from flair_engine import Model
 from flair_engine.manifest import TILE_STEP_PX, ModelSpec, read_model_spec
 from flair_export import ExportOptions, export
+from flair_export.flops import gflop_per_tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

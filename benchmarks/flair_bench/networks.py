@@ -9,8 +9,7 @@ import torch
 
 from flair_bench.errors import ModelError
 from flair_engine.manifest import ModelSpec, read_model_spec
-from flair_export.cards import find_card
-from flair_export.checkpoint import load_network, read_checkpoint
+from flair_export.checkpoint import choose_card, load_network, read_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +29,7 @@ def reference_network(checkpoint: str, model: Path) -> nn.Module:
             f"{checkpoint}: its SHA-256 is {read.sha256[:12]}…, {model} was exported from "
             f"{spec.weights_sha256[:12]}…: give the checkpoint the model was made from"
         )
-    return load_network(read, find_card(spec.name))
+    return load_network(read, choose_card(read, None))
 
 
 def whole_raster_labels(net: nn.Module, spec: ModelSpec, image_bhw: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from flair_bench.engines import TOLERANCE, Choice, opened, precision_of, probe
+from flair_bench.engines import TOLERANCE, Choice, opened, probe
 from flair_bench.errors import ModelError
 from flair_engine.backends.onnx_runtime import open_session
 from flair_engine.manifest import INPUT_NAME, ModelSpec, read_model_spec
@@ -107,7 +107,7 @@ def measure(
         for choice in usable:
             backend = opened(model, spec, choice.options(batch=BATCH, slots=1))
             stack.callback(backend.close)
-            tally = Tally(precision_of(backend), np.zeros((256, 256), np.int64))
+            tally = Tally(backend.precision, np.zeros((256, 256), np.int64))
             engines[choice.label] = backend, tally
         for step, start in enumerate(range(0, source.count, BATCH)):
             progress(f"tile {start + 1} of {source.count}")

@@ -212,7 +212,7 @@ def main() -> None:
     card = choose_card(read, None)
     net = load_network(read, card)
     options = ExportOptions(tile_px=given.tile, margin_px=given.margin)
-    spec = model_spec(card, read.sha256, options)
+    spec = model_spec(card, card.name, read.sha256, options)
     kind = given.kind or "fp32"
     if given.runner == "official":
         run_official(net, spec, given.raster, given.output)

@@ -68,11 +68,6 @@ def layers(model: onnx.ModelProto) -> list[Layer]:
     return found
 
 
-def gflop_per_tile(model: onnx.ModelProto) -> float:
-    """Return the 10^9 operations of the convolutions and products of one tile."""
-    return sum(layer.operations for layer in layers(model)) / 1e9
-
-
 def seconds_at_best(work: Sequence[Layer], peak: Peak, value_bytes: int) -> float:
     """Return the bound on the seconds of one tile, `value_bytes` per value moved."""
     return sum(

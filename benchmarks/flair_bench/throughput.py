@@ -22,12 +22,13 @@ import onnx
 import rasterio
 
 from flair_bench import limits, processes
-from flair_bench.engines import TOLERANCE, Choice, opened, precision_of, probe
+from flair_bench.engines import TOLERANCE, Choice, opened, probe
 from flair_bench.networks import reference_network
 from flair_bench.rasters import write_raster
-from flair_bench.roofline import bounds, gflop_per_tile
+from flair_bench.roofline import bounds
 from flair_engine.grid import Grid, cut
 from flair_engine.manifest import ModelSpec, read_model_spec
+from flair_export.flops import gflop_per_tile
 from flair_export.verify import reference_logits
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _network_figures(
     return {
         "label": label,
         "engine": backend.description,
-        "precision": precision_of(backend),
+        "precision": backend.precision,
         "tile_px": spec.tile_px,
         "margin_px": spec.margin_px,
         "batch": backend.batch,

@@ -51,7 +51,7 @@ def exported(network, tmp_path_factory):
     def make(margin_px) -> Path:
         if margin_px not in made:
             options = ExportOptions(tile_px=TILE, margin_px=margin_px)
-            spec = model_spec(find_card("rgb_15cl_resnet34-unet"), "0" * 64, options)
+            spec = model_spec(find_card("rgb_15cl_resnet34-unet"), "random", "0" * 64, options)
             path = folder / f"margin{margin_px}.onnx"
             onnx.save(build_graph(LabelNetwork(network, spec), spec), path)
             made[margin_px] = path

@@ -2,6 +2,7 @@
 
 Needs the `bench` and `export` extras to run; importing this package loads neither. May import
 flair_export and flair_engine, which never import this package. Modules depend on one another in
-this order only: errors, results, rasters, engines, roofline, limits, reference;
-scores, dataset, accuracy; parity; geometry; disk; throughput; plots, recipes, report; suite; cli.
+this order only: errors, results, processes, rasters, engines, networks, roofline, limits,
+reference; scores, dataset, accuracy; parity; geometry; disk; network_speed, throughput; tables; plots,
+recipes, report; suite; cli.
 """

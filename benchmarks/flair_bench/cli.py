@@ -190,9 +190,10 @@ def throughput(
 
     from flair_bench import throughput as measure
     from flair_bench.engines import chosen
+    from flair_bench.network_speed import Plan
     from flair_bench.rasters import image_or_scene
 
-    plan = measure.Plan(
+    plan = Plan(
         models=models,
         checkpoint=reference,
         choices=chosen(engines),

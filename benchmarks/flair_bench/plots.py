@@ -51,7 +51,7 @@ def speed_up(figures: Mapping[str, Any]) -> Figure:
     axes.invert_yaxis()
     axes.axvline(1, color=INK, lw=0.8, ls=":")
     axes.set_xlabel("times as fast, whole process (line: least and most of the rounds)")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
 
 
@@ -117,14 +117,14 @@ def accuracy(figures: Mapping[str, Any]) -> Figure:
 def geometry(figures: Mapping[str, Any]) -> Figure:
     """Points: time per new megapixel against labels equal to the whole raster at once."""
     figure, axes = _drawn(3.6)
-    for entry in figures["geometries"]:
+    for number, entry in enumerate(figures["geometries"]):
         low, high = entry["s_per_new_mpx_spread"]
         equal = 100 * entry["equal_to_whole"]
         axes.plot([low, high], [equal, equal], color=GRAY, lw=1.5, zorder=1)
         axes.plot(entry["s_per_new_mpx"], equal, "o", color=ACCENT, markersize=8)
         axes.annotate(
             f"{entry['tile_px']} / {entry['margin_px']}", (entry["s_per_new_mpx"], equal),
-            textcoords="offset points", xytext=(8, 6), fontsize=9,
+            textcoords="offset points", xytext=(6, -14 if number % 2 else 7), fontsize=9,
         )  # fmt: skip
     axes.set_xlim(left=0)
     axes.margins(y=0.18)
@@ -162,17 +162,18 @@ def agreement_map(figures: Mapping[str, Any]) -> Figure | None:
     for value, color in found["colors"].items():
         palette[int(value)] = to_rgb(color)
     different = expected != labels
-    drawn = np.where(different[..., None], to_rgb(SECOND), 0.93)
-    picture = np.moveaxis(image, 0, -1)[..., :3] if len(image) >= 3 else image[0]
+    picture = np.moveaxis(image[[0, 1, 2] if len(image) >= 3 else [0, 0, 0]], 0, -1)
     panels: Sequence[tuple[str, Any]] = (
         ("image", picture),
         ("PyTorch FP32", palette[expected]),
         (found["label"], palette[labels]),
-        (f"different: {different.sum():,} of {different.size:,} px", drawn),
+        (f"different: {different.sum():,} of {different.size:,} px", np.full(picture.shape, 240)),
     )
     figure = Figure(figsize=(WIDTH_IN, 2.6), layout="constrained")
     for axes, (title, pixels) in zip(figure.subplots(1, 4), panels, strict=True):
         axes.imshow(pixels, interpolation="nearest")
         axes.set_title(title, fontsize=9)
         axes.set_axis_off()
+    rows, cols = np.nonzero(different)
+    axes.plot(cols, rows, "s", color=SECOND, markersize=2, markeredgewidth=0)  # one px is too small
     return figure

@@ -152,6 +152,7 @@ def _chapter(kind: str, section: Section) -> list[str]:
     return [
         f"<h3>{TITLES[kind]}</h3>",
         *(f"<p>{escape(line)}</p>" for line in _words(kind, section.figures)),
+        *(_html_table(table) for table in [_table(kind, section.figures)] if table),
         *images,
         (
             f'<p class="source">{escape(section.date)}, commit {escape(section.commit)}, '
@@ -175,16 +176,10 @@ def _figures(kind: str, figures: Mapping[str, Any]) -> list[Figure | None]:
 
 
 def _words(kind: str, figures: Mapping[str, Any]) -> list[str]:
-    """Return the sentences that carry a measurement's figures."""
+    """Return the sentences a measurement needs beside its table."""
     missing = [f"{n}: not available here: {r}" for n, r in figures.get("missing", {}).items()]
     if kind == "parity":
-        said = [
-            f"{name} gives {percent(entry['agreement'])} % of the labels of PyTorch FP32 on "
-            f"{figures['pixels']:,} px ({figures['tiles']}), tolerance {entry['tolerance']:.2%}; "
-            f"the largest margin lost is {entry['largest_margin_lost']:.2g}."
-            for name, entry in figures["engines"].items()
-        ]
-        return said + missing
+        return [f"Against PyTorch FP32 on {figures['pixels']:,} px, {figures['tiles']}.", *missing]
     if kind == "accuracy":
         official, later = figures["official"], figures["without_snow"]
         return [
@@ -200,30 +195,66 @@ def _words(kind: str, figures: Mapping[str, Any]) -> list[str]:
         return [
             (
                 f"A raster of {figures['size_px']} x {figures['size_px']} px, whole processes, "
-                f"{figures['rounds']} rounds in turn. `official` works as IGN's flair-detect is "
-                "published to work; `best` is PyTorch with channels_last, argmax inside, the "
-                "fastest precision here, and this engine's reading."
+                f"{figures['rounds']} rounds in turn. Start-up is a run over one core. `official` "
+                "works as IGN's flair-detect is published to work; `best` is PyTorch "
+                "with channels_last, argmax inside, the fastest precision here, and this engine's "
+                "reading."
             ),
-            *(_run_words(name, run) for name, run in figures["runs"].items()),
             *missing,
         ]
+    if kind == "geometry":
+        return [
+            (
+                f"{figures['engine']} on {figures['height']} x {figures['width']} px, against the "
+                "same network run over the whole raster at once; per new megapixel."
+            )
+        ]
+    return [f"{figures['threads']} threads, files in the page cache."]
+
+
+def _table(kind: str, figures: Mapping[str, Any]) -> Rows:
+    """Return a measurement's figures as a table, its head first."""
+    if kind == "parity":
+        head = ["engine", "precision", "equal %", "tolerance", "different px", "margin lost"]
+        return [head, *(_parity_row(name, entry) for name, entry in figures["engines"].items())]
+    if kind == "throughput":
+        head = ["run", "wall s", "start-up s", "CPU s", "peak MiB", "wall ÷ busiest stage"]
+        return [head, *(_run_row(name, run) for name, run in figures["runs"].items())]
+    if kind == "geometry":
+        head = ["tile / margin", "equal to the raster at once %", "GFLOP", "seconds", "OA %"]
+        return [head, *map(_geometry_row, figures["geometries"])]
     if kind == "io":
-        return [f"Peak memory, {n}: {mib:.0f} MiB." for n, mib in figures["memory"].items()]
+        peaks = ([name, f"{mib:.0f}"] for name, mib in figures["memory"].items())
+        return [["whole runs of a trivial model", "peak MiB"], *peaks]
+    return []
+
+
+def _parity_row(name: str, entry: Mapping[str, Any]) -> list[str]:
     return [
-        f"Tile {entry['tile_px']}, margin {entry['margin_px']}: "
-        f"{percent(entry['equal_to_whole'])} % of labels equal to the raster at once, "
-        f"{entry['gflop_per_new_mpx']:.0f} GFLOP and {entry['s_per_new_mpx']:.2f} s per new Mpx."
-        for entry in figures["geometries"]
+        name,
+        entry["precision"],
+        percent(entry["agreement"]),
+        f"{100 * entry['tolerance']:.2f}",
+        f"{entry['different']:,}",
+        f"{entry['largest_margin_lost']:.2g}",
     ]
 
 
-def _run_words(name: str, run: Mapping[str, Any]) -> str:
-    stages = run.get("stages")
-    overlap = f"; wall is {stages['overlap']:.3f} x the busiest stage" if stages else ""
-    return (
-        f"{name}: {run['wall_s']:.1f} s, of which {run['start_up_s']:.1f} s a run over one core "
-        f"takes; {run['cpu_s']:.1f} s of CPU, {run['peak_mib']:.0f} MiB{overlap}."
-    )
+def _run_row(name: str, run: Mapping[str, Any]) -> list[str]:
+    numbers = [f"{run[key]:.1f}" for key in ("wall_s", "start_up_s", "cpu_s")]
+    overlap = f"{run['stages']['overlap']:.3f}" if "stages" in run else "-"
+    return [name, *numbers, f"{run['peak_mib']:.0f}", overlap]
+
+
+def _geometry_row(entry: Mapping[str, Any]) -> list[str]:
+    low, high = entry["s_per_new_mpx_spread"]
+    return [
+        f"{entry['tile_px']} / {entry['margin_px']}",
+        percent(entry["equal_to_whole"]),
+        f"{entry['gflop_per_new_mpx']:.0f}",
+        f"{entry['s_per_new_mpx']:.2f} ({low:.2f} to {high:.2f})",
+        "-" if entry["oa"] is None else f"{entry['oa']:.3f}",
+    ]
 
 
 def _with_spread(ratio: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from flair_bench import accuracy, disk, geometry, parity, report, results, throu
 from flair_bench.dataset import find_pairs
 from flair_bench.engines import Choice, every_choice
 from flair_bench.errors import WrongAnswerError
+from flair_bench.network_speed import Plan
 from flair_bench.networks import reference_network
 from flair_bench.rasters import SCENE_PX, draw_scene, read_image, write_raster
 from flair_engine.manifest import read_model_spec
@@ -71,7 +72,7 @@ def run(request: Request, progress: Callable[[str], None] = lambda _: None) -> P
         )
         keep("geometry", figures, [])
         figures = throughput.measure(
-            throughput.Plan(
+            Plan(
                 models=[official],
                 checkpoint=checkpoint,
                 choices=every_choice(),

@@ -65,7 +65,7 @@ def test_parity_fails_past_its_tolerance(
 
 
 def test_throughput_and_its_report(bench, exported, image_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("flair_bench.throughput.NETWORK_S", 0.01)
+    monkeypatch.setattr("flair_bench.network_speed.NETWORK_S", 0.01)
     monkeypatch.setattr("flair_bench.limits.EDGE", {"cpu": 64})
     monkeypatch.setattr("flair_bench.limits.COPY_BYTES", 2**16)
     path, page = tmp_path / "here.json", tmp_path / "page.html"
@@ -78,6 +78,11 @@ def test_throughput_and_its_report(bench, exported, image_file, tmp_path, monkey
     assert run["agreement"] == 1
     assert bench("report", path, "-o", page, "--markdown", tmp_path / "table.md")[0] == 0
     assert "<h3>How fast</h3>" in page.read_text()
+    figures = results.load(path).sections["throughput"].figures
+    monkeypatch.setattr("flair_bench.throughput.measure", lambda *_: figures)
+    monkeypatch.setattr("flair_bench.throughput.faults", lambda _: ["ort agrees on nothing"])
+    code, _, said = bench("throughput", image_file[0], "-m", exported(8))
+    assert (code, said) == (1, "flair-bench: fast but wrong: ort agrees on nothing\n")
 
 
 def test_tables_of_geometry_and_io(capsys):

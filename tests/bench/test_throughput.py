@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from flair_bench import limits, processes, throughput
+from flair_bench import limits, network_speed, processes, throughput
 from flair_bench.errors import RunnerError
 from flair_bench.processes import Outcome
 from flair_bench.reference import run_best, run_official
@@ -72,7 +72,7 @@ def test_slots_are_kept_busy_and_every_batch_counts():
             self.waited += 1
 
     slots = [Slot(), Slot()]
-    seconds = throughput.seconds_per_tile(SimpleNamespace(slots=slots, batch=4), 7)
+    seconds = network_speed.seconds_per_tile(SimpleNamespace(slots=slots, batch=4), 7)
     assert [slot.submitted for slot in slots] == [slot.waited for slot in slots] == [4, 3]
     assert seconds >= 7 * 0.001 / 28
 

@@ -2,9 +2,9 @@
 
 Importing this package loads neither torch nor an inference runtime nor GDAL; each is loaded by the
 call that needs it. Modules depend on one another in this order only:
-errors, manifest, grid, strips, pipeline, cuda, plan_cache, plan, agreement, backends, options,
-report, api;
-sources, vrt, mosaic, height, inputs, journal, landcover, run; cli.
+errors, manifest, grid, layers, strips, pipeline; cuda, plan_cache, plan, agreement, backends;
+options, report, api; sources, vrt, mosaic, height, inputs; journal, landcover, provenance,
+run; cli.
 """
 
 from flair_engine.api import Model, segment

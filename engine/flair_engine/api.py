@@ -11,10 +11,11 @@ import numpy as np
 from flair_engine.backends import Request, available_cpus, open_backend
 from flair_engine.errors import SourceError
 from flair_engine.grid import Grid
+from flair_engine.layers import ArrayLayer, Product, Raster
 from flair_engine.manifest import ModelSpec, expected_tensors, read_model_spec
 from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
 from flair_engine.pipeline import label_strips
-from flair_engine.strips import ArrayLayer, Product, Raster, ReadCounter, read_strips
+from flair_engine.strips import ReadCounter, read_strips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -15,8 +15,9 @@ from flair_engine.sources import FileInfo, FileLayer, choose_bands, describe, fi
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from flair_engine.layers import Pixels
     from flair_engine.options import OnError
-    from flair_engine.strips import Pixels, Strip
+    from flair_engine.strips import Strip
 
 COUNTS_PER_METRE = 5
 """E = clip(5 * max(DSM - DTM, 0), 0, 255): the encoding of the FLAIR training data (model cards:

@@ -9,8 +9,8 @@ from affine import Affine
 
 from flair_engine.errors import SourceError
 from flair_engine.height import HeightLayer
+from flair_engine.layers import Product, Raster
 from flair_engine.mosaic import PixelGrid, describe_all, grid_of, layers_on, span
-from flair_engine.strips import Product, Raster
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from flair_engine.grid import Grid, Window
+    from flair_engine.layers import Layer
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Inputs, ReadOptions
     from flair_engine.sources import FileInfo
-    from flair_engine.strips import Layer
 
 ELEVATION = "elevation"
 SUPPLIES = {"rvb": ("red", "green", "blue"), "irc": ("nir",), "ndsm": (ELEVATION,)}

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from rasterio.crs import CRS
     from rasterio.io import DatasetReader
 
+    from flair_engine.layers import Layer
     from flair_engine.options import Nodata, OnError
     from flair_engine.sources import Opener
-    from flair_engine.strips import Layer
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".ecw")
 """What is taken from a folder; a file given by name may be anything GDAL opens."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import time
 from contextlib import closing
-from dataclasses import asdict, replace
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flair_engine import provenance
 from flair_engine.agreement import TILES
 from flair_engine.api import load, output_bands, tile_grid
 from flair_engine.backends import available_cpus
@@ -84,7 +82,15 @@ class Run:
             selected = selected_cores(grid, opened.pixel_grid, self._map.bbox, self._map.aoi)
             with Journal(
                 folder,
-                self._identity(opened, backend, grid, selected),
+                provenance.identity(
+                    self._model,
+                    self._spec,
+                    backend,
+                    grid,
+                    opened.files,
+                    selected,
+                    (self._inputs, self._read_options, self._map),
+                ),
                 started=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
                 resume=self._map.resume,
                 restart=self._map.overwrite,
@@ -187,7 +193,7 @@ class Run:
             crs=opened.pixel_grid.crs,
             transform=opened.pixel_grid.transform,
             values=self._map.labels,
-            tags=self._tags(backend, journal.started),
+            tags=provenance.tags(self._spec, backend, journal.started),
             cog=self._map.cog,
         )
         for path, window in targets or [(self._output, whole)]:
@@ -289,41 +295,6 @@ class Run:
             targets[path] = window
         return list(targets.items())
 
-    def _identity(
-        self, opened: Opened, backend: Backend, grid: Grid, selected: np.ndarray | None
-    ) -> dict[str, Any]:
-        """Return everything that may change a byte of the maps, by the name a user knows."""
-        spec = self._spec
-        options = asdict(replace(self._map, overwrite=False, resume=False))
-        return {
-            "model": hashlib.sha256(self._model.read_bytes()).hexdigest(),
-            "geometry": [spec.tile_px, spec.margin_px, grid.height, grid.width],
-            "source": [_fingerprint(name) for name in opened.files],
-            "products": asdict(self._inputs),
-            "engine": backend.description,
-            "precision": backend.precision,
-            "batch": backend.batch,
-            "area": None if selected is None else hashlib.sha256(selected.tobytes()).hexdigest(),
-            "reading": asdict(self._read_options),
-            "writing": options,
-            "version": metadata.version("flair-engine"),
-        }
-
-    def _tags(self, backend: Backend, started: str) -> dict[str, str]:
-        """Return what the map says of its making; the same run writes the same tags."""
-        spec = self._spec
-        return {
-            "FLAIR_MODEL": spec.name,
-            "FLAIR_WEIGHTS_SHA256": spec.weights_sha256,
-            "FLAIR_GEOMETRY": f"tile {spec.tile_px} px, margin {spec.margin_px} px",
-            "FLAIR_ENGINE": f"{backend.description}, batch {backend.batch}",
-            "FLAIR_PRECISION": backend.precision,
-            "FLAIR_EXPORTER": spec.exporter,
-            "FLAIR_STARTED": started,
-            "TIFFTAG_SOFTWARE": f"flair-engine {metadata.version('flair-engine')}",
-            "TIFFTAG_DATETIME": started[:19].replace("-", ":").replace("T", " "),
-        }
-
 
 def _store(journal: Journal) -> Callable[[LabelledStrip], None]:
     return lambda strip: journal.append(strip.window.left, strip.i, strip.outputs)
@@ -382,12 +353,3 @@ def _assemble(
             :, first - window.top : last - window.top, start - window.left : stop - window.left
         ] = strip[:, first - top : last - top, start - left : stop - left]
     return pixels
-
-
-def _fingerprint(name: str) -> list[Any]:
-    """Return what shows that a file is still the same one: name, size, time of change."""
-    path = Path(name)
-    if not path.exists():
-        return [name]
-    status = path.stat()
-    return [str(path.resolve()), status.st_size, status.st_mtime_ns]

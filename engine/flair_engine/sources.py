@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rasterio.crs import CRS
     from rasterio.io import DatasetReader
 
+    from flair_engine.layers import Pixels
     from flair_engine.options import Nodata, OnError
-    from flair_engine.strips import Pixels
 
 Opener: TypeAlias = "Callable[[], DatasetReader]"
 """Opens a dataset; called once per thread."""

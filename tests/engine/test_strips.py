@@ -7,10 +7,8 @@ from flair_engine import strips as strips_module
 from flair_engine.api import array_raster
 from flair_engine.errors import ReadError
 from flair_engine.grid import Grid, Window, cut
+from flair_engine.layers import ArrayLayer, Product, Raster
 from flair_engine.strips import (
-    ArrayLayer,
-    Product,
-    Raster,
     ReadCounter,
     band_height,
     panels,

@@ -1,0 +1,69 @@
+"""What a run is: facts that must be equal to continue it, and those its maps are signed with."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from flair_engine.backends import Backend
+    from flair_engine.grid import Grid
+    from flair_engine.manifest import ModelSpec
+    from flair_engine.options import Inputs, MapOptions, ReadOptions
+
+
+def identity(
+    model: Path,
+    spec: ModelSpec,
+    backend: Backend,
+    grid: Grid,
+    files: Sequence[str],
+    selected: np.ndarray | None,
+    options: tuple[Inputs, ReadOptions, MapOptions],
+) -> dict[str, Any]:
+    """Return everything that may change a byte of the maps, by the name a user knows."""
+    inputs, reading, writing = options
+    return {
+        "model": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "geometry": [spec.tile_px, spec.margin_px, grid.height, grid.width],
+        "source": [fingerprint(name) for name in files],
+        "products": asdict(inputs),
+        "engine": backend.description,
+        "precision": backend.precision,
+        "batch": backend.batch,
+        "area": None if selected is None else hashlib.sha256(selected.tobytes()).hexdigest(),
+        "reading": asdict(reading),
+        "writing": asdict(replace(writing, overwrite=False, resume=False)),
+        "version": metadata.version("flair-engine"),
+    }
+
+
+def tags(spec: ModelSpec, backend: Backend, started: str) -> dict[str, str]:
+    """Return what a map says of its making; `started` is the first start, ISO 8601."""
+    return {
+        "FLAIR_MODEL": spec.name,
+        "FLAIR_WEIGHTS_SHA256": spec.weights_sha256,
+        "FLAIR_GEOMETRY": f"tile {spec.tile_px} px, margin {spec.margin_px} px",
+        "FLAIR_ENGINE": f"{backend.description}, batch {backend.batch}",
+        "FLAIR_PRECISION": backend.precision,
+        "FLAIR_EXPORTER": spec.exporter,
+        "FLAIR_STARTED": started,
+        "TIFFTAG_SOFTWARE": f"flair-engine {metadata.version('flair-engine')}",
+        "TIFFTAG_DATETIME": started[:19].replace("-", ":").replace("T", " "),
+    }
+
+
+def fingerprint(name: str) -> list[Any]:
+    """Return what shows that a file is still the same one: name, size, time of change."""
+    path = Path(name)
+    if not path.exists():
+        return [name]
+    status = path.stat()
+    return [str(path.resolve()), status.st_size, status.st_mtime_ns]

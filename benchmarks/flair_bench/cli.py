@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from flair_bench.errors import WrongAnswerError
+from flair_bench.results import record, started_at
 from flair_bench.tables import (
     print_accuracy,
     print_geometry,
@@ -33,6 +34,7 @@ INTERRUPTED = 130
 @click.version_option(package_name="flair-engine")
 def command(debug: bool) -> None:  # main reads `debug`
     """Measure flair-engine: is it right, is it fast, and against what."""
+    started_at()
 
 
 def with_result(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -280,8 +282,6 @@ def _run(engine: str | None, batch: int | None, threads: int | None) -> RunOptio
 
 
 def _keep(path: Path | None, kind: str, figures: Mapping[str, Any]) -> None:
-    from flair_bench.results import record
-
     if path:
         record(path, kind, figures)
         click.echo(f"{path}: {kind} is in it")

@@ -58,7 +58,10 @@ def html(results: Sequence[Result]) -> str:
         body.append(f"<h2>{escape(result.machine.title)}</h2>")
         for kind in (kind for kind in TITLES if kind in result.sections):
             body += _chapter(kind, result.sections[kind])
-    body += ["<h2>Machines</h2>", _html_table(machines(results)), *_bounds(results)]
+    rows = machines(results)
+    body += ["<h2>Machines</h2>", _html_table([row[:-1] for row in rows])]
+    body += [f"<p>{escape(row[0])}: <code>{escape(row[-1])}</code></p>" for row in rows[1:]]
+    body += _bounds(results)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'

@@ -14,6 +14,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,8 @@ class Section:
     """ISO 8601, UTC."""
     command: str
     commit: str
-    """Of the repository; ends in `+` where the working tree differs from it."""
+    """Of the repository; ends in `+` where the working tree differs from it, and is `A to B` where
+    it changed while measuring."""
     versions: Mapping[str, str]
     figures: Mapping[str, Any]
 
@@ -124,12 +126,22 @@ def record(path: Path, kind: str, figures: Mapping[str, Any]) -> Result:
     return result
 
 
+@lru_cache(maxsize=1)
+def started_at() -> str:
+    """Return the commit when this was first called, which is before anything is measured."""
+    return _commit()
+
+
 def section(figures: Mapping[str, Any]) -> Section:
-    """Return figures with when, how and by what they were measured: now, by this process."""
+    """Return figures with when, how and by what they were measured: now, by this process.
+
+    A tree that changed in the meantime shows: measured processes may have run either version.
+    """
+    before, after = started_at(), _commit()
     return Section(
         date=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        commit=_commit(),
+        commit=before if before == after else f"{before} to {after}",
         versions=_versions(),
         figures=figures,
     )

@@ -57,3 +57,11 @@ def test_what_is_no_result_is_refused(tmp_path):
     path.write_text(json.dumps({"schema": 2}))
     with pytest.raises(ResultError, match=r"result schema 2, this flair-bench reads 1"):
         results.load(path)
+
+
+def test_a_tree_that_changed_while_measuring_shows(monkeypatch):
+    monkeypatch.setattr(results, "started_at", lambda: "abc")
+    monkeypatch.setattr(results, "_commit", lambda: "abc")
+    assert results.section({}).commit == "abc"
+    monkeypatch.setattr(results, "_commit", lambda: "def+")
+    assert results.section({}).commit == "abc to def+"

@@ -32,7 +32,7 @@ INTERRUPTED = 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="flair-engine")
-def command(debug: bool) -> None:  # main reads `debug`
+def command(debug: bool) -> None:  # noqa: ARG001  main reads it
     """Measure flair-engine: is it right, is it fast, and against what."""
     started_at()
 

@@ -9,7 +9,6 @@ are some, and by the work per new megapixel: arithmetic counted in the graph, se
 from __future__ import annotations
 
 import statistics
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import onnx
 
 from flair_bench.engines import Choice, opened
 from flair_bench.errors import ModelError
+from flair_bench.network_speed import seconds_per_tile
 from flair_bench.networks import reference_network, whole_raster_labels
 from flair_engine import Model
 from flair_engine.manifest import TILE_STEP_PX, ModelSpec, read_model_spec
@@ -36,6 +36,8 @@ GEOMETRIES = ((512, 128), (512, 64), (768, 128), (1024, 128), (2048, 128))
 """Tile and margin, px; the first is the official tool's."""
 SEAM_PX = 8
 """Pixels this near a core edge may show a seam."""
+BATCHES = 2
+"""Batches per slot in one timing."""
 BORDER_PX = 128
 """Pixels this near the raster's border are left out of the seams: other padding differs there."""
 
@@ -84,7 +86,7 @@ def measure(
         progress("the whole raster at once")
         whole = whole_raster_labels(net, read_model_spec(files[0]), place.image_bhw)
         labels = [_labels(file, place, choice, progress) for file in files]
-        seconds = _seconds_per_tile(files, choice, place, repeats, progress)
+        seconds = _timings(files, choice, place, repeats, progress)
         return {
             "engine": choice.label,
             "height": whole.shape[0],
@@ -133,37 +135,38 @@ def _labels(
         return model.predict(place.image_bhw)
 
 
-def _seconds_per_tile(
+def _timings(
     files: Sequence[Path],
     choice: Choice,
     place: Scene,
     repeats: int,
     progress: Callable[[str], None],
 ) -> list[list[float]]:
-    """Return the seconds of one tile, `repeats` times for each file, the files in turn."""
+    """Return the seconds per tile, `repeats` times for each file, the files in turn.
+
+    With as many batches in flight as a run has: an engine may give each a core of its own.
+    """
     with ExitStack() as stack:
         backends = []
         for file in files:
-            backend = opened(file, read_model_spec(file), choice.options(batch=1, slots=1))
+            backend = opened(file, read_model_spec(file), choice.options(batch=1))
             stack.callback(backend.close)
-            _run_tile(backend, place)
+            _fill(backend, place)
+            seconds_per_tile(backend, len(backend.slots))
             backends.append(backend)
         rounds = []
         for number in range(repeats):
             progress(f"timing, round {number + 1} of {repeats}")
-            rounds.append([_run_tile(backend, place) for backend in backends])
+            rounds.append([seconds_per_tile(b, BATCHES * len(b.slots)) for b in backends])
     return [list(times) for times in zip(*rounds, strict=True)]
 
 
-def _run_tile(backend: Backend, place: Scene) -> float:
-    (slot,) = backend.slots
+def _fill(backend: Backend, place: Scene) -> None:
+    """Put a piece of the image into every slot, repeated where the tile is larger."""
     size = backend.spec.tile_px
-    repeated = [np.arange(size) % edge for edge in place.image_bhw.shape[1:]]
-    slot.images_nchw[:] = place.image_bhw[:, repeated[0][:, None], repeated[1]]
-    start = time.perf_counter()
-    slot.submit()
-    slot.wait()
-    return time.perf_counter() - start
+    rows, cols = (np.arange(size) % edge for edge in place.image_bhw.shape[1:])
+    for slot in backend.slots:
+        slot.images_nchw[:] = place.image_bhw[:, rows[:, None], cols]
 
 
 def _figures(

@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from flair_bench.parity import unpacked
+from flair_bench.tables import with_precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,7 +85,8 @@ def roofline(figures: Mapping[str, Any]) -> Figure:
         axes.axvline(rate, color=SECOND, lw=1.2, ls="--")
         axes.text(rate, -0.75, f"{kind} {rate:.0f}", color=SECOND, ha="center", fontsize=9)
     axes.set_yticks(
-        range(len(network)), [f"{entry['label']} {entry['precision']}" for entry in network]
+        range(len(network)),
+        [with_precision(entry["label"], entry["precision"]) for entry in network],
     )
     axes.invert_yaxis()
     axes.set_xlabel("GFLOP/s of the network alone (dashed: large matrix products here)")

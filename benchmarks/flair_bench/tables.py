@@ -135,7 +135,7 @@ def print_throughput(figures: Mapping[str, Any]) -> None:
     peak = figures["limits"]["matmul_gflops"]
     rows = [
         (
-            f"{entry['label']} {entry['precision']}",
+            with_precision(entry["label"], entry["precision"]),
             f"{1e3 * entry['s_per_tile']:.1f}",
             " to ".join(f"{1e3 * seconds:.1f}" for seconds in entry["s_per_tile_spread"]),
             f"{entry['new_mpx_per_s']:.3f}",
@@ -166,7 +166,7 @@ def print_throughput(figures: Mapping[str, Any]) -> None:
 def _run_row(name: str, run: Mapping[str, Any]) -> list[str]:
     ratios = [run["ratios"].get(reference) for reference in ("official", "best")]
     return [
-        f"{name} {run['precision']}",
+        with_precision(name, run["precision"]),
         f"{run['wall_s']:.1f} ({run['wall_s_spread'][0]:.1f} to {run['wall_s_spread'][1]:.1f})",
         f"{run['start_up_s']:.1f}",
         f"{run['cpu_s']:.1f}",
@@ -206,6 +206,11 @@ def print_missing(missing: Mapping[str, str]) -> None:
     """Say which engines were not measured and why."""
     for label, reason in missing.items():
         click.echo(f"{label}: not available here: {reason}")
+
+
+def with_precision(name: str, precision: str) -> str:
+    """Return a run's name with its precision, once."""
+    return name if precision in name.split() else f"{name} {precision}"
 
 
 def percent(share: float) -> str:

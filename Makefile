@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTHON310 ?= $(shell for p in python3.10 $$HOME/.pyenv/versions/3.10.*/bin/python3.10; do \
 	$$p -c '' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test test310 check lint clean
+.PHONY: demo test test310 check lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python -m flair_export.demo demo
@@ -24,6 +24,14 @@ check: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Real patches and trained weights where they lie beside the repository, else a drawn scene.
+DATA ?= $(wildcard ../shared/data/flair1)
+CHECKPOINT ?= $(wildcard ../shared/data/standin/*_weights.pth)
+RESULT ?= benchmarks/results/local.json
+
+bench: .venv/ready
+	$(BIN)/flair-bench suite $(DATA:%=--data %) $(CHECKPOINT:%=--checkpoint %) -o $(RESULT)
 
 clean:
 	rm -rf .venv .venv310 demo

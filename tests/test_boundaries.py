@@ -53,3 +53,14 @@ def test_no_module_is_imported_by_its_folder():
             words = line.split()
             if words[:1] in (["import"], ["from"]):
                 assert words[1].split(".")[0] not in ("engine", "export", "benchmarks"), source
+
+
+def test_the_benchmarks_load_nothing_heavy_until_used():
+    pytest.importorskip("torch")
+    assert loaded_by("import flair_bench.cli", "torch", "matplotlib", "onnxruntime") == []
+
+
+def test_nothing_depends_on_the_benchmarks():
+    for folder in ("engine", "export"):
+        for source in (ROOT / folder).glob("**/*.py"):
+            assert "flair_bench" not in source.read_text(encoding="utf-8"), source

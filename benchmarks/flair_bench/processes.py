@@ -1,0 +1,57 @@
+"""Whole processes, measured from outside: wall clock, CPU time and peak memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flair_bench.errors import RunnerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """One process, from start to end."""
+
+    wall_s: float
+    cpu_s: float
+    """User and system, of the process and the children it waited for."""
+    peak_mib: float
+    """Largest resident set of the process, MiB."""
+    printed: str
+
+
+LAUNCHER = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(process.pid, 0)
+wall = time.perf_counter() - start
+with open(sys.argv[1], "w") as file:
+    json.dump([wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss], file)
+process.returncode = code = os.waitstatus_to_exitcode(status)
+sys.exit(code if code >= 0 else 128 - code)
+"""
+"""Stands between us and what is measured: Linux starts a child's peak memory at its parent's."""
+
+
+def run(command: Sequence[str]) -> Outcome:
+    """Run a command to its end. Raises RunnerError with its last words where it fails."""
+    with tempfile.NamedTemporaryFile() as usage:
+        launch = [sys.executable, "-S", "-E", "-c", LAUNCHER, usage.name, *command]
+        process = subprocess.run(launch, capture_output=True, check=False)
+        if process.returncode:
+            said = process.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+            raise RunnerError(
+                f"{' '.join(command)} ended with {process.returncode}: {said[-1]}. Run it alone"
+            )
+        wall_s, cpu_s, peak_kib = json.loads(usage.read())
+    return Outcome(
+        wall_s=wall_s, cpu_s=cpu_s, peak_mib=peak_kib / 1024, printed=process.stdout.decode()
+    )

@@ -116,17 +116,26 @@ def read_strips(
         for product in raster.products
     ]
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        for i, keep_from in zip(rows, lowest, strict=True):
-            until = int(needed[i].max()) + 1
-            decoding = [
+
+        def decode(i: int) -> list[Future[None]]:
+            span = int(needed[i].min()), int(needed[i].max()) + 1
+            return [
                 future
                 for _, layers in queues
                 for layer in layers
-                for future in layer.advance(int(keep_from), int(needed[i].min()), until, pool)
+                for future in layer.decode(*span, pool)
             ]
+
+        decoding = decode(rows[0])
+        for i, after, keep_from in zip(rows, [*rows[1:], None], [*lowest[1:], None], strict=True):
             for future in decoding:
                 future.result()
+            # The threads go on with the next strip while this one is put together.
+            decoding = [] if after is None else decode(after)
             yield _strip(raster, grid, i, cores, queues, needed[i], cols, counter)
+            for _, layers in queues:
+                for layer in layers:
+                    layer.forget(grid.height if keep_from is None else int(keep_from))
 
 
 class LayerRows:
@@ -146,22 +155,24 @@ class LayerRows:
         self._threads = threads
         self._counter = counter
 
-    def advance(
-        self, keep_from: int, start: int, until: int, pool: ThreadPoolExecutor
-    ) -> Iterator[Future[None]]:
-        """Forget raster rows below `keep_from`; start decoding rows `start` to `until`."""
+    def forget(self, keep_from: int) -> None:
+        """Drop raster rows below `keep_from`; close the layer after its last."""
+        origin, height = self.layer.window.top, self.layer.window.height
+        while self.bands and self.bands[0].bottom + origin <= keep_from:
+            self.bands.popleft()
+            if self._decoded_to >= height and not self.bands:
+                self.layer.close()
+
+    def decode(self, start: int, until: int, pool: ThreadPoolExecutor) -> Iterator[Future[None]]:
+        """Start decoding what is not decoded yet of raster rows `start` to `until`."""
         if self.right <= self.left:
             return
         origin, height = self.layer.window.top, self.layer.window.height
-        if self._decoded_to >= height:
-            self.layer.close()  # the strip before has waited for the last of its rows
-        while self.bands and self.bands[0].bottom + origin <= keep_from:
-            self.bands.popleft()
         first = max(0, start - origin) // self._step * self._step
         self._decoded_to = max(self._decoded_to, first)
         while self._decoded_to < min(until - origin, height):
             rows = min(self._step, height - self._decoded_to)
-            yield from self._decode(rows, pool)
+            yield from self._decode_band(rows, pool)
             self._decoded_to += rows
 
     def paste(self, window: Window, image_bhw: np.ndarray, covered_hw: np.ndarray) -> None:
@@ -176,15 +187,15 @@ class LayerRows:
                 part, origin.top + band.window.top, origin.left + band.window.left
             )
             pixels = band.image_bhw[:, band_rows, band_cols]
-            valid_hw = band.valid_hw[band_rows, band_cols]
-            if valid_hw.all():
+            if band.all_valid:
                 image_bhw[:, rows, cols] = pixels
                 covered_hw[rows, cols] = True
             else:
+                valid_hw = band.valid_hw[band_rows, band_cols]
                 np.copyto(image_bhw[:, rows, cols], pixels, where=valid_hw)
                 covered_hw[rows, cols] |= valid_hw
 
-    def _decode(self, height: int, pool: ThreadPoolExecutor) -> Iterator[Future[None]]:
+    def _decode_band(self, height: int, pool: ThreadPoolExecutor) -> Iterator[Future[None]]:
         whole = Window(
             top=self._decoded_to, left=self.left, height=height, width=self.right - self.left
         )
@@ -205,6 +216,7 @@ class _Band:
         self.window = window
         self.image_bhw = np.empty((count, window.height, window.width), np.uint8)
         self.valid_hw = np.ones((window.height, window.width), bool)
+        self.all_valid = True
 
     @property
     def bottom(self) -> int:
@@ -217,6 +229,7 @@ class _Band:
         self.image_bhw[:, rows, cols] = image_bhw
         if valid_hw is not None:
             self.valid_hw[rows, cols] = valid_hw
+            self.all_valid = False
 
 
 def band_height(layer: Layer) -> int:
@@ -293,11 +306,12 @@ def _strip(
     inside = slice(pad, pad + window.width) if in_place else slice(None)
     strip = Strip(i=i, cores=cores, grid=grid, image_bhw=image_bhw, valid_hw=valid_hw)
     _paste(queues, window, strip.window, image_bhw[:, :, inside], valid_hw[:, inside], counter)
-    if not valid_hw[:, inside].all():
+    all_valid = bool(valid_hw[:, inside].all())
+    if not all_valid:
         image_bhw[:, :, inside][:, ~valid_hw[:, inside]] = np.array(raster.fill, np.uint8)[:, None]
     if in_place:
         for side in (slice(0, pad), slice(pad + window.width, None)):
-            mirrored = cols[side] - window.left + pad
+            mirrored = _as_slice(cols[side] - window.left + pad)
             image_bhw[:, :, side] = image_bhw[:, :, mirrored]
             valid_hw[:, side] = valid_hw[:, mirrored]
     else:
@@ -305,7 +319,7 @@ def _strip(
         image_bhw, valid_hw = image_bhw[:, :, mirrored], valid_hw[:, mirrored]
     if window.height != len(rows) or (np.diff(rows) != 1).any():
         image_bhw, valid_hw = image_bhw[:, rows - window.top], valid_hw[rows - window.top]
-    return replace(strip, image_bhw=image_bhw, valid_hw=None if valid_hw.all() else valid_hw)
+    return replace(strip, image_bhw=image_bhw, valid_hw=None if all_valid else valid_hw)
 
 
 def _paste(
@@ -339,6 +353,13 @@ def _overlap(window: Window, band: Window, origin: Window) -> Window | None:
     if height <= 0 or width <= 0:
         return None
     return Window(top=top, left=left, height=height, width=width)
+
+
+def _as_slice(indices: np.ndarray) -> slice | np.ndarray:
+    """Return indices that fall by one as a slice, which copies ten times as fast."""
+    if len(indices) < 2 or (np.diff(indices) != -1).any() or indices[-1] == 0:
+        return indices
+    return slice(int(indices[0]), int(indices[-1]) - 1, -1)
 
 
 def _relative(part: Window, top: int, left: int) -> tuple[slice, slice]:

@@ -90,7 +90,6 @@ def measure(
 
 def faults(figures: dict[str, Any]) -> list[str]:
     """Return what was fast but wrong."""
-    {entry["label"]: entry for entry in figures["network"]}
     return [
         f"{name} agrees on {entry['agreement']:.4%} of labels, at least "
         f"{TOLERANCE[entry['precision']]:.2%} have to"

@@ -140,7 +140,7 @@ def section(figures: Mapping[str, Any]) -> Section:
     before, after = started_at(), _commit()
     return Section(
         date=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=" ".join(map(_without_folder, sys.argv)),
         commit=before if before == after else f"{before} to {after}",
         versions=_versions(),
         figures=figures,
@@ -169,6 +169,11 @@ def at(result: Result, path: str) -> Any:
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise ResultError(f"{path}: the result has no {key} there") from error
     return value
+
+
+def _without_folder(word: str) -> str:
+    """Return an argument without the folders of this machine alone."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def _versions() -> dict[str, str]:

@@ -19,7 +19,6 @@ from flair_engine.strips import ReadCounter, read_strips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
     from flair_engine.backends import Backend
     from flair_engine.report import Report
@@ -102,12 +101,7 @@ class Model(AbstractContextManager["Model"]):
         """Free the model; a second call does nothing."""
         self._backend.close()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 

@@ -26,7 +26,6 @@ from flair_engine.errors import OutputError, WriteError
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
 RUN_FILE = "run.json"
 STRIPS_FILE = "strips.bin"
@@ -145,12 +144,7 @@ class Journal(AbstractContextManager["Journal"]):
                 self._files.pop().close()
         self._lock.release()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
         if not self._records:  # nothing that would be lost
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -19,7 +19,6 @@ from flair_engine.grid import Window, ceil_div
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
 
     from affine import Affine
     from rasterio.crs import CRS
@@ -173,12 +172,7 @@ class FileLayer(AbstractContextManager["FileLayer"]):
             while self._handles:
                 self._handles.popitem()[1].close()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def _dataset(self) -> DatasetReader:

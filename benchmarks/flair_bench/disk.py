@@ -24,12 +24,11 @@ from flair_bench import processes
 from flair_bench.rasters import write_raster, write_sparse_vrt
 from flair_engine import Grid, Inputs, ModelSpec, ReadOptions
 from flair_engine.backends import available_cpus
-from flair_engine.grid import Window
+from flair_engine.grid import Window, blocks
 from flair_engine.inputs import open_inputs
 from flair_engine.journal import Journal
 from flair_engine.landcover import BLOCK_PX, MapStyle, write_maps
 from flair_engine.manifest import LandCoverClass, Normalization, attach_manifest
-from flair_engine.sources import blocks
 from flair_engine.strips import ReadCounter, panels, read_strips
 from flair_export.cards import GSD_M, NOMENCLATURE
 

@@ -9,11 +9,15 @@ when written.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flair_engine.errors import GeometryError
 from flair_engine.manifest import check_geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +101,20 @@ class Grid:
 def ceil_div(whole: int, part: int) -> int:
     """Return how many `part`s cover `whole`."""
     return -(whole // -part)
+
+
+def blocks(part: Window, block_px: tuple[int, int]) -> Iterator[Window]:
+    """Yield the blocks that a window touches, cut at the window."""
+    height, width = block_px
+    for row in range(part.top // height, ceil_div(part.bottom, height)):
+        for col in range(part.left // width, ceil_div(part.right, width)):
+            top, left = max(part.top, row * height), max(part.left, col * width)
+            yield Window(
+                top=top,
+                left=left,
+                height=min(part.bottom, (row + 1) * height) - top,
+                width=min(part.right, (col + 1) * width) - left,
+            )
 
 
 def reflected(start: int, stop: int, size: int) -> np.ndarray:

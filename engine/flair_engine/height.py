@@ -100,10 +100,13 @@ class HeightLayer:
         """Blocks of either model that could not be decoded."""
         return sum(model.skipped_blocks for model in self._models)
 
-    def read(self, part: Window) -> Pixels:
+    def read(self, part: Window, out_bhw: np.ndarray | None = None) -> Pixels:
         """Return height counts uint8 [1, h, w] and where both models are known; see Layer."""
         (dsm_m, known), (dtm_m, known_too) = (model.read_metres(part) for model in self._models)
-        return encode_height(dsm_m, dtm_m)[None], known & known_too
+        counts_bhw = encode_height(dsm_m, dtm_m)[None]
+        if out_bhw is not None:
+            out_bhw[...] = counts_bhw
+        return counts_bhw, known & known_too
 
     def close(self) -> None:
         """Close both models' files; see Layer."""

@@ -35,10 +35,11 @@ class Layer(Protocol):
     def block_px(self) -> tuple[int, int]:
         """Height and width of the blocks it is stored in."""
 
-    def read(self, part: Window) -> Pixels:
+    def read(self, part: Window, out_bhw: np.ndarray | None = None) -> Pixels:
         """Return the pixels of a window of the layer; called from many threads.
 
-        Raises ReadError where a block cannot be decoded.
+        They are put into `out_bhw` where it is given, uint8 [bands, h, w] of any strides. Raises
+        ReadError where a block cannot be decoded.
         """
 
     def close(self) -> None:
@@ -100,10 +101,13 @@ class ArrayLayer:
         """One row: memory has no blocks."""
         return 1, self.window.width
 
-    def read(self, part: Window) -> Pixels:
-        """Return a view."""
+    def read(self, part: Window, out_bhw: np.ndarray | None = None) -> Pixels:
+        """Return a view, or a copy in `out_bhw`."""
         rows, cols = part.slices
-        return self.image_bhw[:, rows, cols], None
+        if out_bhw is None:
+            return self.image_bhw[:, rows, cols], None
+        out_bhw[...] = self.image_bhw[:, rows, cols]
+        return out_bhw, None
 
     def close(self) -> None:
         """Do nothing."""

@@ -15,10 +15,10 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from flair_engine.errors import ReadError, SourceError
-from flair_engine.grid import Window, ceil_div
+from flair_engine.grid import Window, blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from affine import Affine
     from rasterio.crs import CRS
@@ -156,15 +156,17 @@ class FileLayer(AbstractContextManager["FileLayer"]):
         self._handles: dict[int, DatasetReader] = {}
         self._lock = threading.Lock()
 
-    def read(self, part: Window) -> Pixels:
+    def read(self, part: Window, out_bhw: np.ndarray | None = None) -> Pixels:
         """Return uint8 [bands, h, w] and bool [h, w] or None of a window of the file itself.
 
         Raises ReadError that names the file, the block and its pixels.
         """
+        if out_bhw is None:
+            out_bhw = np.empty((self.count, part.height, part.width), np.uint8)
         try:
-            return self._read(part)
+            return out_bhw, self._read(part, out_bhw)
         except (RasterioError, MemoryError):
-            return self._read_by_block(part)
+            return out_bhw, self._read_by_block(part, out_bhw)
 
     def close(self) -> None:
         """Close the handles of every thread; reading opens new ones."""
@@ -184,42 +186,43 @@ class FileLayer(AbstractContextManager["FileLayer"]):
                 self._handles[thread] = dataset
         return self._handles[thread]
 
-    def _read(self, part: Window) -> Pixels:
+    def _read(self, part: Window, out_bhw: np.ndarray) -> np.ndarray | None:
+        """Decode `part` into `out_bhw`; return where it is valid, None for everywhere."""
         dataset, choice = self._dataset(), self._choice
         where = RasterioWindow(part.left, part.top, part.width, part.height)
-        image_bhw = dataset.read(choice.numbers, window=where)
-        invalid_hw = np.zeros(image_bhw.shape[1:], bool)
-        if choice.nodata is not None:
-            judged = image_bhw[: choice.judged]
-            invalid_hw |= (judged == choice.nodata).all(0)
+        dataset.read(choice.numbers, window=where, out=out_bhw)
+        invalid = []
+        if choice.nodata is not None and 0 <= choice.nodata <= 255 and choice.nodata % 1 == 0:
+            # An integer: comparing bytes with a float converts every pixel.
+            invalid.append(all_equal(out_bhw[: choice.judged], int(choice.nodata)))
         if choice.mask_band is not None:
-            invalid_hw |= dataset.read(choice.mask_band, window=where) == 0
+            invalid.append(dataset.read(choice.mask_band, window=where) == 0)
         if choice.masked:
             masks = dataset.read_masks(choice.numbers[: choice.judged], window=where)
-            invalid_hw |= (masks == 0).all(0)
-        return image_bhw, None if not invalid_hw.any() else ~invalid_hw
+            invalid.append(all_equal(masks, 0))
+        invalid = [found for found in invalid if found.any()]
+        return ~np.logical_or.reduce(invalid) if invalid else None
 
-    def _read_by_block(self, part: Window) -> Pixels:
-        image_bhw = np.zeros((self.count, part.height, part.width), np.uint8)
+    def _read_by_block(self, part: Window, out_bhw: np.ndarray) -> np.ndarray:
         valid_hw = np.zeros((part.height, part.width), bool)
         for block in blocks(part, self.block_px):
-            local = Window(
+            rows, cols = Window(
                 top=block.top - part.top,
                 left=block.left - part.left,
                 height=block.height,
                 width=block.width,
             ).slices
             try:
-                pixels, valid = self._read(block)
+                valid = self._read(block, out_bhw[:, rows, cols])
             except (RasterioError, MemoryError) as error:
                 if self._on_error == "stop":
                     raise ReadError(self._unreadable(block, error)) from error
                 with self._lock:
                     self.skipped_blocks += 1
+                out_bhw[:, rows, cols] = 0
                 continue
-            image_bhw[:, local[0], local[1]] = pixels
-            valid_hw[local] = True if valid is None else valid
-        return image_bhw, valid_hw
+            valid_hw[rows, cols] = True if valid is None else valid
+        return valid_hw
 
     def _unreadable(self, block: Window, error: Exception) -> str:
         row, col = block.top // self.block_px[0], block.left // self.block_px[1]
@@ -230,18 +233,14 @@ class FileLayer(AbstractContextManager["FileLayer"]):
         )
 
 
-def blocks(part: Window, block_px: tuple[int, int]) -> Iterator[Window]:
-    """Yield the blocks that a window touches, cut at the window."""
-    height, width = block_px
-    for row in range(part.top // height, ceil_div(part.bottom, height)):
-        for col in range(part.left // width, ceil_div(part.right, width)):
-            top, left = max(part.top, row * height), max(part.left, col * width)
-            yield Window(
-                top=top,
-                left=left,
-                height=min(part.bottom, (row + 1) * height) - top,
-                width=min(part.right, (col + 1) * width) - left,
-            )
+def all_equal(image_bhw: np.ndarray, value: int) -> np.ndarray:
+    """Return bool [h, w], True where every band of uint8 [bands, h, w] is `value`."""
+    equal: np.ndarray = image_bhw[0] == value
+    for band_hw in image_bhw[1:]:
+        if not equal.any():
+            break
+        equal &= band_hw == value
+    return equal
 
 
 def first_line(error: BaseException) -> str:

@@ -1,31 +1,43 @@
 """Reads a raster strip by strip: every block decoded once, in parallel, the overlap kept.
 
-A strip is the tiles of one row of cores within one panel of columns. Consecutive strips share
-twice the margin of rows; each layer's decoded rows stay in memory for as long as a later strip
-needs them. Panels bound the memory of wide rasters.
+A strip is the tiles of one row of cores within one panel of columns. Blocks are decoded straight
+into a canvas that scrolls down the panel, strips are views of it, and consecutive strips share
+twice the margin of rows. Panels bound the memory of wide rasters.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flair_engine.grid import Grid, Window, ceil_div, reflected
+from flair_engine.canvas import Canvas
+from flair_engine.grid import Grid, Window, blocks, ceil_div, reflected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flair_engine.layers import Layer, Product, Raster
+    from flair_engine.layers import Layer, Raster
 
 MIN_BAND_PX = 256
 """Rows decoded at a time at least: files are often stored in strips of a few rows."""
 
-PANEL_BYTES = 384 * 2**20
-"""Decoded pixels held at a time, about: three strips (being filled, ahead, in use) and a band."""
+PART_PX = 2**19
+"""Pixels one thread decodes at a time, about: so few that threads end together, so many that
+calls do not count."""
+
+CANVAS_BYTES = 512 * 2**20
+"""Pixels held at a time, about: a canvas being filled, and the one before it still in use."""
+
+AHEAD = 2
+"""Strips decoded at once: threads go on with the next while the last parts of one are awaited."""
+
+CANVAS_CORES = (2, 8)
+"""Rows of cores a canvas scrolls over, at least and at most: with fewer a third canvas could be in
+use, with more the copy of the overlap hardly shrinks."""
 
 
 @dataclass(slots=True)
@@ -75,12 +87,9 @@ class Strip:
 
 
 def panels(grid: Grid, raster: Raster, cores: range) -> list[range]:
-    """Cut columns of cores so that the pixels held for one panel take about PANEL_BYTES."""
-    deepest = max(
-        (band_height(layer) for product in raster.products for layer in product.layers), default=0
-    )
-    bytes_per_column = (raster.count + 1) * (3 * grid.tile_px + 2 * deepest)
-    count = max(1, PANEL_BYTES // (bytes_per_column * grid.core_px))
+    """Cut columns of cores so that the pixels held for one panel take about CANVAS_BYTES."""
+    bytes_per_column = 2 * _bytes_per_px(raster) * _canvas_rows(grid, raster, CANVAS_CORES[0])
+    count = max(1, CANVAS_BYTES // (bytes_per_column * grid.core_px))
     return [
         range(start, min(start + count, cores.stop))
         for start in range(cores.start, cores.stop, count)
@@ -100,136 +109,195 @@ def read_strips(
 
     Raises ReadError where a block cannot be decoded.
     """
-    size, margin = grid.core_px, grid.margin_px
-    cols = reflected(cores.start * size - margin, cores.stop * size + margin, grid.width)
-    needed = {i: reflected(i * size - margin, (i + 1) * size + margin, grid.height) for i in rows}
-    # Reflection makes the last strips reach back further than their own tiles.
-    lowest = np.minimum.accumulate([needed[i].min() for i in reversed(rows)])[::-1]
-    columns = Window(
-        top=0,
-        left=int(cols.min()),
-        height=grid.height,
-        width=int(cols.max()) + 1 - int(cols.min()),
-    )
-    queues = [
-        (product, [LayerRows(layer, columns, threads, counter) for layer in product.layers])
-        for product in raster.products
-    ]
+    panel = _Panel(raster, grid, cores, rows, counter)
+    waiting = deque(rows)
+    ahead = deque[tuple[int, list[Future[None]]]]()
+    canvas = Canvas(raster, panel.canvas_rows(rows[0]), panel.cols)
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
 
-        def decode(i: int) -> list[Future[None]]:
-            span = int(needed[i].min()), int(needed[i].max()) + 1
-            return [
-                future
-                for _, layers in queues
-                for layer in layers
-                for future in layer.decode(*span, pool)
-            ]
+        def decode_ahead() -> None:
+            while waiting and len(ahead) < AHEAD and panel.reach(waiting[0]) <= canvas.rows.stop:
+                i = waiting.popleft()
+                parts = panel.parts(i)
+                ahead.append((i, [pool.submit(canvas.put, *part) for part in parts]))
 
-        decoding = decode(rows[0])
-        for i, after, keep_from in zip(rows, [*rows[1:], None], [*lowest[1:], None], strict=True):
-            for future in decoding:
-                future.result()
-            # The threads go on with the next strip while this one is put together.
-            decoding = [] if after is None else decode(after)
-            yield _strip(raster, grid, i, cores, queues, needed[i], cols, counter)
-            for _, layers in queues:
-                for layer in layers:
-                    layer.forget(grid.height if keep_from is None else int(keep_from))
-
-
-class LayerRows:
-    """Decoded rows of one layer, from the lowest still needed to the last decoded."""
-
-    def __init__(self, layer: Layer, columns: Window, threads: int, counter: ReadCounter) -> None:
-        block_width = layer.block_px[1]
-        left = max(0, columns.left - layer.window.left)
-        right = min(layer.window.width, columns.right - layer.window.left)
-        # Whole blocks: GDAL decodes them anyway.
-        self.left = left // block_width * block_width
-        self.right = min(layer.window.width, ceil_div(right, block_width) * block_width)
-        self.layer = layer
-        self.bands: deque[_Band] = deque()
-        self._decoded_to = 0
-        self._step = band_height(layer)
-        self._threads = threads
-        self._counter = counter
-
-    def forget(self, keep_from: int) -> None:
-        """Drop raster rows below `keep_from`; close the layer after its last."""
-        origin, height = self.layer.window.top, self.layer.window.height
-        while self.bands and self.bands[0].bottom + origin <= keep_from:
-            self.bands.popleft()
-            if self._decoded_to >= height and not self.bands:
-                self.layer.close()
-
-    def decode(self, start: int, until: int, pool: ThreadPoolExecutor) -> Iterator[Future[None]]:
-        """Start decoding what is not decoded yet of raster rows `start` to `until`."""
-        if self.right <= self.left:
-            return
-        origin, height = self.layer.window.top, self.layer.window.height
-        first = max(0, start - origin) // self._step * self._step
-        self._decoded_to = max(self._decoded_to, first)
-        while self._decoded_to < min(until - origin, height):
-            rows = min(self._step, height - self._decoded_to)
-            yield from self._decode_band(rows, pool)
-            self._decoded_to += rows
-
-    def paste(self, window: Window, image_bhw: np.ndarray, covered_hw: np.ndarray) -> None:
-        """Copy the valid pixels of raster `window` to `image_bhw`; mark them in `covered_hw`."""
-        origin = self.layer.window
-        for band in self.bands:
-            part = _overlap(window, band.window, origin)
-            if part is None:
-                continue
-            rows, cols = _relative(part, window.top, window.left)
-            band_rows, band_cols = _relative(
-                part, origin.top + band.window.top, origin.left + band.window.left
-            )
-            pixels = band.image_bhw[:, band_rows, band_cols]
-            if band.all_valid:
-                image_bhw[:, rows, cols] = pixels
-                covered_hw[rows, cols] = True
-            else:
-                valid_hw = band.valid_hw[band_rows, band_cols]
-                np.copyto(image_bhw[:, rows, cols], pixels, where=valid_hw)
-                covered_hw[rows, cols] |= valid_hw
-
-    def _decode_band(self, height: int, pool: ThreadPoolExecutor) -> Iterator[Future[None]]:
-        whole = Window(
-            top=self._decoded_to, left=self.left, height=height, width=self.right - self.left
-        )
-        band = _Band(whole, self.layer.count)
-        self.bands.append(band)
-        block_height, block_width = self.layer.block_px
-        for part in split(whole, self.layer.block_px, self._threads):
-            self._counter.blocks += ceil_div(part.height, block_height) * ceil_div(
-                part.width, block_width
-            )
-            yield pool.submit(band.fill, self.layer, part)
+        try:
+            while waiting or ahead:
+                decode_ahead()
+                if not ahead:  # the next strip reaches below the canvas
+                    canvas = canvas.scrolled(panel.canvas_rows(waiting[0]), panel.decoded_to)
+                    decode_ahead()
+                i, decoding = ahead.popleft()
+                for future in decoding:
+                    future.result()
+                decode_ahead()
+                yield panel.strip(i, canvas)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-class _Band:
-    """Decoded rows of a layer."""
+class _Panel:
+    """What strips of one panel need, and how far its layers have been given out to decode."""
 
-    def __init__(self, window: Window, count: int) -> None:
-        self.window = window
-        self.image_bhw = np.empty((count, window.height, window.width), np.uint8)
-        self.valid_hw = np.ones((window.height, window.width), bool)
-        self.all_valid = True
+    def __init__(
+        self,
+        raster: Raster,
+        grid: Grid,
+        cores: range,
+        rows: Sequence[int],
+        counter: ReadCounter,
+    ) -> None:
+        size, margin = grid.core_px, grid.margin_px
+        self._grid, self._cores, self._counter = grid, cores, counter
+        self._strip_cols = range(cores.start * size - margin, cores.stop * size + margin)
+        # In a narrow last panel the mirror reaches further left than the strips themselves.
+        lowest = _lowest(self._strip_cols, grid.width)
+        self.cols = range(lowest, self._strip_cols.stop)
+        inside = range(max(0, lowest), min(self.cols.stop, grid.width))
+        self._feeds = [
+            feed
+            for number, product in enumerate(raster.products)
+            for order, layer in enumerate(product.layers)
+            if (feed := _Feed(number, order, layer, grid.height, inside)).covers_some
+        ]
+        # Reflection makes the last strips reach back further than their own tiles.
+        reaches = [_lowest(self._span(i), grid.height) for i in rows]
+        keep_from = np.minimum.accumulate(reaches[::-1])[::-1]
+        self._keep_from = dict(zip(rows, keep_from.tolist(), strict=True))
+        self._is_core = np.zeros(grid.height, bool)
+        """Raster rows whose labels are wanted."""
+        for i in rows:
+            self._is_core[i * size : (i + 1) * size] = True
+        columns = CANVAS_BYTES // (2 * _bytes_per_px(raster) * len(self.cols))
+        least, most = (_canvas_rows(grid, raster, count) for count in CANVAS_CORES)
+        everything = self.reach(rows[-1]) - self._keep_from[rows[0]]
+        self._canvas_rows = min(max(least, min(columns, most)), everything)
 
     @property
-    def bottom(self) -> int:
-        return self.window.bottom
+    def decoded_to(self) -> int:
+        """Row below the last that has been given out."""
+        return max((feed.decoded_to for feed in self._feeds), default=0)
 
-    def fill(self, layer: Layer, part: Window) -> None:
-        """Decode `part` of the layer into its place."""
-        rows, cols = _relative(part, self.window.top, self.window.left)
-        image_bhw, valid_hw = layer.read(part)
-        self.image_bhw[:, rows, cols] = image_bhw
-        if valid_hw is not None:
-            self.valid_hw[rows, cols] = valid_hw
-            self.all_valid = False
+    def canvas_rows(self, i: int) -> range:
+        """Return the rows of a canvas that begins with strip `i`."""
+        start = self._keep_from[i]
+        return range(start, start + self._canvas_rows)
+
+    def reach(self, i: int) -> int:
+        """Return the row below the last that decoding and mirroring strip `i` writes."""
+        bottom = self._span(i).stop
+        inside = min(bottom, self._grid.height)
+        return max([bottom, *(feed.end(inside) for feed in self._feeds)])
+
+    def parts(self, i: int) -> list[tuple[int, int, Window]]:
+        """Give out what strip `i` needs and is not decoded yet: arguments of `Canvas.put`."""
+        start, until = max(0, self._keep_from[i]), min(self._span(i).stop, self._grid.height)
+        parts = []
+        for feed in self._feeds:
+            for part in feed.parts(start, until):
+                feed.last = i
+                self._counter.blocks += sum(1 for _ in blocks(part, feed.layer.block_px))
+                parts.append((feed.number, feed.order, part))
+        return parts
+
+    def strip(self, i: int, canvas: Canvas) -> Strip:
+        """Return strip `i`, all of whose parts have been put into `canvas`."""
+        span, first = self._span(i), max(0, canvas.finished_to)
+        missing_hw = canvas.finish(span.stop)
+        if missing_hw is not None:
+            wanted = self._is_core[first : first + len(missing_hw)]
+            left = max(0, self.cols.start)
+            cols = slice(
+                self._cores.start * self._grid.core_px - left,
+                self._cores.stop * self._grid.core_px - left,
+            )
+            self._counter.missing += int(np.count_nonzero(missing_hw[wanted, cols]))
+        for feed in self._feeds:
+            feed.close_after(i)
+        return Strip(
+            i=i,
+            cores=self._cores,
+            grid=self._grid,
+            image_bhw=canvas.image(span, self._strip_cols),
+            valid_hw=canvas.valid(span, self._strip_cols),
+        )
+
+    def _span(self, i: int) -> range:
+        top = i * self._grid.core_px - self._grid.margin_px
+        return range(top, top + self._grid.tile_px)
+
+
+class _Feed:
+    """The rows of one layer, given out from the top."""
+
+    def __init__(self, number: int, order: int, layer: Layer, height: int, cols: range) -> None:
+        window = layer.window
+        self.number, self.order, self.layer = number, order, layer
+        self.decoded_to = 0
+        """Raster row below the last given out."""
+        self.last = -1
+        """The strip that was last given something."""
+        self._rows = range(max(0, window.top), min(window.bottom, height))
+        self._cols = range(max(window.left, cols.start), min(window.right, cols.stop))
+        self._step = band_height(layer)
+
+    @property
+    def covers_some(self) -> bool:
+        """Whether the layer has a pixel in the panel."""
+        return bool(self._rows and self._cols)
+
+    def end(self, until: int) -> int:
+        """Return the raster row that decoding whole bands down to `until` reaches."""
+        if until <= self._rows.start:
+            return until
+        top = self.layer.window.top
+        bands = ceil_div(min(until, self._rows.stop) - top, self._step)
+        return min(top + bands * self._step, self._rows.stop)
+
+    def parts(self, start: int, until: int) -> list[Window]:
+        """Return windows of the layer with what is not given out yet of raster rows from `start`.
+
+        Whole bands down to `until`, cut at blocks.
+        """
+        first, stop = max(start, self.decoded_to, self._rows.start), self.end(until)
+        if until <= self._rows.start or first >= stop:
+            return []
+        self.decoded_to = stop
+        window = self.layer.window
+        needed = Window(
+            top=first - window.top,
+            left=self._cols.start - window.left,
+            height=stop - first,
+            width=len(self._cols),
+        )
+        return split(needed, self.layer.block_px)
+
+    def close_after(self, i: int) -> None:
+        """Close the layer where strip `i` was the last to be given its rows."""
+        if self.decoded_to >= self._rows.stop and self.last == i:
+            self.layer.close()
+
+
+def _lowest(span: range, size: int) -> int:
+    """Return the first position that a span needs, its own or one mirrored into it."""
+    return min(span.start, int(reflected(span.start, span.stop, size).min()))
+
+
+def _bytes_per_px(raster: Raster) -> int:
+    return raster.count + 1 + len(raster.products)
+
+
+def _canvas_rows(grid: Grid, raster: Raster, count: int) -> int:
+    """Return the rows of a canvas that scrolls over `count` rows of cores."""
+    deepest = max(
+        (
+            min(band_height(layer), layer.window.height)
+            for product in raster.products
+            for layer in product.layers
+        ),
+        default=0,
+    )
+    return grid.tile_px + count * grid.core_px + deepest
 
 
 def band_height(layer: Layer) -> int:
@@ -238,28 +306,13 @@ def band_height(layer: Layer) -> int:
     return block_height * ceil_div(MIN_BAND_PX, block_height)
 
 
-def split(band: Window, block_px: tuple[int, int], parts: int) -> list[Window]:
-    """Cut a block-aligned window into about `parts` windows of whole blocks.
-
-    Tiled files are cut into columns, files in strips (blocks as wide as the window) into rows.
-    """
+def split(window: Window, block_px: tuple[int, int]) -> list[Window]:
+    """Cut a window at edges of blocks into windows of about PART_PX, a block at least."""
     block_height, block_width = block_px
-    if block_width < band.width:
-        step = block_width * ceil_div(ceil_div(band.width, block_width), parts)
-        return [
-            Window(
-                top=band.top,
-                left=left,
-                height=band.height,
-                width=min(step, band.right - left),
-            )
-            for left in range(band.left, band.right, step)
-        ]
-    step = block_height * ceil_div(ceil_div(band.height, block_height), parts)
-    return [
-        Window(top=top, left=band.left, height=min(step, band.bottom - top), width=band.width)
-        for top in range(band.top, band.bottom, step)
-    ]
+    blocks_across = ceil_div(window.width, block_width)
+    across = max(1, min(blocks_across, PART_PX // (block_width * block_height)))
+    down = max(1, PART_PX // (min(across * block_width, window.width) * block_height))
+    return list(blocks(window, (down * block_height, across * block_width)))
 
 
 def sample_tiles(raster: Raster, grid: Grid, count: int, threads: int) -> list[np.ndarray]:
@@ -276,92 +329,3 @@ def sample_tiles(raster: Raster, grid: Grid, count: int, threads: int) -> list[n
         (strip,) = read_strips(raster, grid, cores, [i], threads=threads, counter=counter)
         tiles.append(strip.tile(j))
     return tiles
-
-
-def _strip(
-    raster: Raster,
-    grid: Grid,
-    i: int,
-    cores: range,
-    queues: Sequence[tuple[Product, Sequence[LayerRows]]],
-    rows: np.ndarray,
-    cols: np.ndarray,
-    counter: ReadCounter,
-) -> Strip:
-    """Put the decoded rows of every layer together and mirror what lies outside the raster."""
-    window = Window(
-        top=int(rows.min()),
-        left=int(cols.min()),
-        height=int(rows.max()) + 1 - int(rows.min()),
-        width=int(cols.max()) + 1 - int(cols.min()),
-    )
-    # The part inside the raster is decoded straight to where it belongs in the padded strip,
-    # unless the mirror reaches further left than the strip itself (a narrow last panel).
-    start = cores.start * grid.core_px - grid.margin_px
-    pad = max(0, -start)
-    in_place = window.left == max(0, start)
-    shape = (window.height, len(cols) if in_place else window.width)
-    image_bhw = np.empty((raster.count, *shape), np.uint8)
-    valid_hw = np.empty(shape, bool)
-    inside = slice(pad, pad + window.width) if in_place else slice(None)
-    strip = Strip(i=i, cores=cores, grid=grid, image_bhw=image_bhw, valid_hw=valid_hw)
-    _paste(queues, window, strip.window, image_bhw[:, :, inside], valid_hw[:, inside], counter)
-    all_valid = bool(valid_hw[:, inside].all())
-    if not all_valid:
-        image_bhw[:, :, inside][:, ~valid_hw[:, inside]] = np.array(raster.fill, np.uint8)[:, None]
-    if in_place:
-        for side in (slice(0, pad), slice(pad + window.width, None)):
-            mirrored = _as_slice(cols[side] - window.left + pad)
-            image_bhw[:, :, side] = image_bhw[:, :, mirrored]
-            valid_hw[:, side] = valid_hw[:, mirrored]
-    else:
-        mirrored = cols - window.left
-        image_bhw, valid_hw = image_bhw[:, :, mirrored], valid_hw[:, mirrored]
-    if window.height != len(rows) or (np.diff(rows) != 1).any():
-        image_bhw, valid_hw = image_bhw[:, rows - window.top], valid_hw[rows - window.top]
-    return replace(strip, image_bhw=image_bhw, valid_hw=None if all_valid else valid_hw)
-
-
-def _paste(
-    queues: Sequence[tuple[Product, Sequence[LayerRows]]],
-    window: Window,
-    core: Window,
-    image_bhw: np.ndarray,
-    valid_hw: np.ndarray,
-    counter: ReadCounter,
-) -> None:
-    """Fill `image_bhw` and `valid_hw` of raster `window`; count what `core` lacks."""
-    valid_hw[...] = True
-    for product, layers in queues:
-        covered_hw = np.zeros(valid_hw.shape, bool)
-        for layer in layers:
-            layer.paste(window, image_bhw[product.bands], covered_hw)
-        if product.required:
-            valid_hw &= covered_hw
-        elif not covered_hw.all():
-            image_bhw[product.bands][:, ~covered_hw] = 0
-            here = _relative(core, window.top, window.left)
-            counter.missing += int((valid_hw & ~covered_hw)[here].sum())
-
-
-def _overlap(window: Window, band: Window, origin: Window) -> Window | None:
-    """Return the part of raster `window` that `band` of a layer at `origin` covers."""
-    top = max(window.top, origin.top + band.top)
-    left = max(window.left, origin.left + band.left)
-    height = min(window.bottom, origin.top + band.bottom) - top
-    width = min(window.right, origin.left + band.right) - left
-    if height <= 0 or width <= 0:
-        return None
-    return Window(top=top, left=left, height=height, width=width)
-
-
-def _as_slice(indices: np.ndarray) -> slice | np.ndarray:
-    """Return indices that fall by one as a slice, which copies ten times as fast."""
-    if len(indices) < 2 or (np.diff(indices) != -1).any() or indices[-1] == 0:
-        return indices
-    return slice(int(indices[0]), int(indices[-1]) - 1, -1)
-
-
-def _relative(part: Window, top: int, left: int) -> tuple[slice, slice]:
-    """Return the slices of `part` in an array whose first pixel is (top, left)."""
-    return slice(part.top - top, part.bottom - top), slice(part.left - left, part.right - left)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flair_engine.errors import GeometryError
-from flair_engine.grid import Grid, Window, ceil_div, cut, reflected
+from flair_engine.grid import Grid, Window, blocks, ceil_div, cut, reflected
 
 
 @st.composite
@@ -62,6 +62,21 @@ def test_cut_is_a_window_of_the_padded_image(grid, data):
 def test_cut_inside_is_a_view():
     image = np.zeros((3, 50, 60), np.uint8)
     assert cut(image, Window(top=0, left=10, height=50, width=50)).base is image
+
+
+@given(
+    st.integers(0, 99), st.integers(0, 99), st.integers(1, 99), st.integers(1, 99),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)  # fmt: skip
+def test_blocks_cover_the_window_once_and_cross_no_block_edge(top, left, height, width, block_px):
+    window = Window(top=top, left=left, height=height, width=width)
+    cover = np.zeros((window.bottom, window.right), int)
+    for block in blocks(window, block_px):
+        cover[block.slices] += 1
+        assert block.top // block_px[0] == (block.bottom - 1) // block_px[0]
+        assert block.left // block_px[1] == (block.right - 1) // block_px[1]
+    assert (cover[window.slices] == 1).all()
+    assert cover.sum() == height * width
 
 
 @given(st.integers(0, 1000), st.integers(1, 50))

@@ -3,15 +3,12 @@ import threading
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given
-from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
 from flair_engine.errors import ReadError, SourceError
 from flair_engine.grid import Window
 from flair_engine.sources import (
     FileLayer,
-    blocks,
     choose_bands,
     describe,
     first_line,
@@ -167,21 +164,6 @@ def test_unreadable_blocks_can_be_skipped(damaged):
     assert 0 < layer.skipped_blocks < 16
     assert valid.sum() == (16 - layer.skipped_blocks) * 64 * 64
     assert (pixels[:, valid] == image[:, valid]).all()
-
-
-@given(
-    st.integers(0, 99), st.integers(0, 99), st.integers(1, 99), st.integers(1, 99),
-    st.tuples(st.integers(1, 40), st.integers(1, 40)),
-)  # fmt: skip
-def test_blocks_cover_the_window_once_and_cross_no_block_edge(top, left, height, width, block_px):
-    window = Window(top=top, left=left, height=height, width=width)
-    cover = np.zeros((window.bottom, window.right), int)
-    for block in blocks(window, block_px):
-        cover[block.slices] += 1
-        assert block.top // block_px[0] == (block.bottom - 1) // block_px[0]
-        assert block.left // block_px[1] == (block.right - 1) // block_px[1]
-    assert (cover[window.slices] == 1).all()
-    assert cover.sum() == height * width
 
 
 def test_words_for_messages():

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flair_engine import strips as strips_module
@@ -30,11 +30,14 @@ class BlockLayer:
         self.reads = np.zeros((height, width), int)
         self.closed = 0
 
-    def read(self, part):
+    def read(self, part, out_bhw=None):
         rows, cols = part.slices
         self.reads[rows, cols] += 1
         valid_hw = None if self.valid_hw is None else self.valid_hw[rows, cols]
-        return self.image_bhw[:, rows, cols], valid_hw
+        pixels = self.image_bhw[:, rows, cols]
+        if out_bhw is not None:
+            out_bhw[...] = pixels
+        return pixels, valid_hw
 
     def close(self):
         self.closed += 1
@@ -73,7 +76,15 @@ def assert_tiles(strips, grid, image_bhw, valid_hw=None):
             assert core.all() if known is None else (known == core).all()
 
 
-@settings(deadline=None, max_examples=60)
+@pytest.fixture(autouse=True)
+def low_canvas(monkeypatch):
+    """Let the canvas scroll on small rasters too."""
+    monkeypatch.setattr(strips_module, "CANVAS_BYTES", 2**16)
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     height=st.integers(1, 700),
     width=st.integers(1, 200),
@@ -95,7 +106,9 @@ def test_strips_are_the_tiles_and_no_pixel_is_read_twice(
     assert counter.blocks == raster.blocks
 
 
-@settings(deadline=None, max_examples=40)
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data(), margin_px=st.integers(0, 31))
 def test_any_panel_and_any_rows_give_the_same_tiles(data, margin_px):
     height, width = data.draw(st.integers(1, 300)), data.draw(st.integers(1, 300))
@@ -112,7 +125,9 @@ def test_any_panel_and_any_rows_give_the_same_tiles(data, margin_px):
     assert layer.reads.max() == 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     height=st.integers(2, 400),
     width=st.integers(2, 200),
@@ -159,6 +174,31 @@ def test_the_later_file_lies_above_but_not_where_it_is_invalid():
     assert strip.valid_hw is None
 
 
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data(), margin_px=st.integers(0, 31), threads=st.integers(1, 3))
+def test_of_files_that_overlap_the_last_valid_pixel_is_seen(data, margin_px, threads):
+    height, width = data.draw(st.integers(1, 500)), data.draw(st.integers(1, 120))
+    whole, known = np.full((2, height, width), 7, np.uint8), np.zeros((height, width), bool)
+    layers = []
+    for number in range(data.draw(st.integers(1, 4))):
+        top, left = data.draw(st.integers(-20, height)), data.draw(st.integers(-20, width))
+        size = data.draw(st.integers(1, 520)), data.draw(st.integers(1, 140))
+        rng = np.random.default_rng(number)
+        image = rng.integers(0, 256, (2, *size), dtype=np.uint8)
+        valid = rng.random(size) < data.draw(st.sampled_from([0.5, 1.0]))
+        block_px = data.draw(st.sampled_from([(1, 999), (16, 16), (64, 48)]))
+        layers.append(BlockLayer(image, block_px, top=top, left=left, valid_hw=valid))
+        for y, x in np.argwhere(valid) + np.array([top, left]):
+            if 0 <= y < height and 0 <= x < width:
+                whole[:, y, x], known[y, x] = image[:, y - top, x - left], True
+    raster = raster_of(height, width, Product(bands=slice(0, 2), layers=layers))
+    grid = Grid(height=height, width=width, tile_px=64, margin_px=margin_px)
+    assert_tiles(all_strips(raster, grid, threads=threads), grid, whole, known)
+    assert all(layer.reads.max() <= 1 for layer in layers)
+
+
 def test_a_required_product_makes_pixels_invalid_and_another_counts_as_0():
     image = BlockLayer(noise(1, 70, 50), (16, 16))
     infrared = BlockLayer(noise(1, 70, 30), (16, 16))
@@ -199,13 +239,15 @@ def test_layers_are_closed_when_their_last_row_is_decoded():
 
 @pytest.mark.parametrize("width", [1, 500, 100_000])
 def test_panels_cover_the_cores_and_bound_the_columns_held(width, monkeypatch):
-    monkeypatch.setattr(strips_module, "PANEL_BYTES", 10_000_000)
+    monkeypatch.setattr(strips_module, "CANVAS_BYTES", 10_000_000)
     layer = ArrayLayer(np.zeros((5, 300, width), np.uint8))
     raster = raster_of(300, width, Product(bands=slice(0, 5), layers=[layer]))
     grid = Grid(height=300, width=width, tile_px=64, margin_px=8)
     cut_up = panels(grid, raster, range(grid.cols))
     assert [j for panel in cut_up for j in panel] == list(range(grid.cols))
-    assert max(len(panel) for panel in cut_up) * grid.core_px * 6 * (3 * 64 + 512) <= 10_000_000
+    # Two canvases of 5 bands and 2 bytes of validity, a tile, two cores and a band high.
+    columns = max(len(panel) for panel in cut_up) * grid.core_px
+    assert columns * 2 * 7 * (64 + 2 * 48 + 256) <= 10_000_000
 
 
 def test_an_array_is_a_raster():
@@ -215,18 +257,30 @@ def test_an_array_is_a_raster():
 
 
 @given(
-    st.integers(1, 500), st.integers(1, 500), st.integers(1, 99), st.integers(1, 600),
-    st.integers(1, 9),
+    st.tuples(st.integers(0, 99), st.integers(0, 99)), st.integers(1, 500), st.integers(1, 500),
+    st.integers(1, 99), st.integers(1, 600),
 )  # fmt: skip
-def test_split_covers_the_band_in_whole_blocks(height, width, block_height, block_width, parts):
-    band = Window(top=block_height * 3, left=0, height=height, width=width)
-    cover = np.zeros((band.bottom, width), int)
-    for part in split(band, (block_height, block_width), parts):
+def test_split_covers_the_window_and_cuts_at_edges_of_blocks(
+    corner, height, width, block_height, block_width
+):
+    window = Window(top=corner[0], left=corner[1], height=height, width=width)
+    cover = np.zeros((window.bottom, window.right), int)
+    parts = split(window, (block_height, block_width))
+    for part in parts:
         cover[part.slices] += 1
-        assert part.top % block_height == 0
-        assert part.left % block_width == 0
-    assert (cover[band.top :] == 1).all()
-    assert (cover[: band.top] == 0).all()
+        assert part.top == window.top or part.top % block_height == 0
+        assert part.left == window.left or part.left % block_width == 0
+    assert (cover[window.slices] == 1).all()
+    assert cover.sum() == height * width
+
+
+@pytest.mark.parametrize(
+    ("block_px", "shapes"),
+    [((512, 512), {(512, 1024)}), ((1, 4096), {(128, 4096)}), ((1024, 1024), {(1024, 1024)})],
+)
+def test_parts_are_about_as_large_whatever_the_blocks(block_px, shapes):
+    parts = split(Window(top=0, left=0, height=1024, width=4096), block_px)
+    assert {(part.height, part.width) for part in parts} == shapes
 
 
 @pytest.mark.parametrize(("block_height", "rows"), [(1, 256), (3, 258), (256, 256), (718, 718)])
@@ -236,10 +290,10 @@ def test_bands_are_whole_blocks(block_height, rows):
 
 def test_a_block_that_cannot_be_read_ends_the_strips():
     class Broken(BlockLayer):
-        def read(self, part):
+        def read(self, part, out_bhw=None):
             if part.bottom > 300:
                 raise ReadError("in.tif: rows 256 to 299 cannot be decoded")
-            return super().read(part)
+            return super().read(part, out_bhw)
 
     raster = raster_of(
         600, 40, Product(bands=slice(0, 1), layers=[Broken(noise(1, 600, 40), (64, 64))])

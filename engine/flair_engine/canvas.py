@@ -35,11 +35,11 @@ class Canvas:
         shape = len(rows), len(cols)
         self.rows, self.cols = rows, cols
         self.image_bhw = np.empty((raster.count, *shape), np.uint8)
-        self.valid_hw = np.ones(shape, bool)
+        self._invalid_hw = np.zeros(shape, bool)
         self.finished_to = rows.start
         self._raster = raster
         self._flawed = np.zeros(len(rows), bool)
-        """Rows in which a pixel is invalid."""
+        """Rows in which a pixel is invalid; the others of `_invalid_hw` are not even touched."""
         self._covered = [np.zeros(shape, bool) for _ in raster.products]
         self._stacked = stacked or [overlapping(product.layers) for product in raster.products]
         self._highest = {
@@ -59,6 +59,7 @@ class Canvas:
             canvas.image_bhw[:, there] = self.image_bhw[:, here]
             for own, other in zip(canvas._maps, self._maps, strict=True):
                 own[there] = other[here]
+            canvas._copy_flaws(there, self, here)
             canvas.finished_to = max(rows.start, self.finished_to)
         return canvas
 
@@ -106,13 +107,15 @@ class Canvas:
         return self.image_bhw[:, _local(rows, self.rows), _local(cols, self.cols)]
 
     def valid(self, rows: range, cols: range) -> np.ndarray | None:
-        """Return a view bool [h, w] of the validity of finished rows, None where all is valid."""
+        """Return the validity bool [h, w] of finished rows, None where all is valid."""
         here = _local(rows, self.rows)
-        return self.valid_hw[here, _local(cols, self.cols)] if self._flawed[here].any() else None
+        if not self._flawed[here].any():
+            return None
+        return ~self._invalid_hw[here, _local(cols, self.cols)]
 
     @property
     def _maps(self) -> list[np.ndarray]:
-        return [self.valid_hw, self._flawed, *self._covered, *self._highest.values()]
+        return [*self._covered, *self._highest.values()]
 
     def _place(self, layer: Layer, part: Window) -> tuple[slice, slice]:
         top = layer.window.top + part.top
@@ -127,24 +130,24 @@ class Canvas:
         rows = _local(inside, self.rows)
         across = range(max(0, self.cols.start), min(self.cols.stop, self._raster.width))
         cols = _local(across, self.cols)
-        image_bhw, valid_hw = self.image_bhw[:, rows, cols], self.valid_hw[rows, cols]
+        image_bhw, invalid_hw = self.image_bhw[:, rows, cols], self._invalid_hw[rows, cols]
         lacking = [
             (product, ~covered[rows, cols])
             for product, covered in zip(self._raster.products, self._covered, strict=True)
             if not covered[rows, cols].all()
         ]
-        missing_hw: np.ndarray | None = None
+        flawed = any(product.required for product, _ in lacking)
         for product, lacking_hw in lacking:
             if product.required:
-                valid_hw &= ~lacking_hw
+                invalid_hw |= lacking_hw
+        missing_hw: np.ndarray | None = None
         for product, lacking_hw in lacking:
             if not product.required:
                 image_bhw[product.bands][:, lacking_hw] = 0
-                missing_hw = lacking_hw & valid_hw
-        flawed = not valid_hw.all()
+                missing_hw = lacking_hw & ~invalid_hw
         if flawed:
-            image_bhw[:, ~valid_hw] = np.array(self._raster.fill, np.uint8)[:, None]
-            self._flawed[rows] = ~valid_hw.all(1)
+            image_bhw[:, invalid_hw] = np.array(self._raster.fill, np.uint8)[:, None]
+            self._flawed[rows] = invalid_hw.any(1)
         self._mirror_cols(rows, across, flawed)
         return missing_hw
 
@@ -158,14 +161,18 @@ class Canvas:
                 target = _local(outside, self.cols)
                 self.image_bhw[:, rows, target] = self.image_bhw[:, rows, source]
                 if flawed:
-                    self.valid_hw[rows, target] = self.valid_hw[rows, source]
+                    self._invalid_hw[rows, target] = self._invalid_hw[rows, source]
 
     def _mirror_rows(self, outside: range) -> None:
         source = _mirror(outside, self._raster.height, self.rows)
         target = _local(outside, self.rows)
         self.image_bhw[:, target] = self.image_bhw[:, source]
-        self.valid_hw[target] = self.valid_hw[source]
-        self._flawed[target] = self._flawed[source]
+        self._copy_flaws(target, self, source)
+
+    def _copy_flaws(self, target: slice, other: Canvas, source: slice | np.ndarray) -> None:
+        if other._flawed[source].any():
+            self._flawed[target] = other._flawed[source]
+            self._invalid_hw[target] = other._invalid_hw[source]
 
 
 def overlapping(layers: Sequence[Layer]) -> np.ndarray:

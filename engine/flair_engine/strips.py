@@ -32,9 +32,6 @@ calls do not count."""
 CANVAS_BYTES = 512 * 2**20
 """Pixels held at a time, about: a canvas being filled, and the one before it still in use."""
 
-AHEAD = 2
-"""Strips decoded at once: threads go on with the next while the last parts of one are awaited."""
-
 CANVAS_CORES = (2, 8)
 """Rows of cores a canvas scrolls over, at least and at most: with fewer a third canvas could be in
 use, with more the copy of the overlap hardly shrinks."""
@@ -116,22 +113,22 @@ def read_strips(
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
 
         def decode_ahead() -> None:
-            while waiting and len(ahead) < AHEAD and panel.reach(waiting[0]) <= canvas.rows.stop:
+            """Give the threads all that the canvas has room for."""
+            while waiting and panel.reach(waiting[0]) <= canvas.rows.stop:
                 i = waiting.popleft()
                 parts = panel.parts(i)
                 ahead.append((i, [pool.submit(canvas.put, *part) for part in parts]))
 
         try:
-            while waiting or ahead:
-                decode_ahead()
-                if not ahead:  # the next strip reaches below the canvas
-                    canvas = canvas.scrolled(panel.canvas_rows(waiting[0]), panel.decoded_to)
-                    decode_ahead()
+            decode_ahead()
+            while ahead:
                 i, decoding = ahead.popleft()
                 for future in decoding:
                     future.result()
-                decode_ahead()
                 yield panel.strip(i, canvas)
+                if waiting and not ahead:  # the next strip reaches below the canvas
+                    canvas = canvas.scrolled(panel.canvas_rows(waiting[0]), panel.decoded_to)
+                    decode_ahead()
         finally:
             pool.shutdown(cancel_futures=True)
 

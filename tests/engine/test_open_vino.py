@@ -64,7 +64,7 @@ def test_bf16_states_its_agreement_with_fp32(make_raster, tiny_path, tmp_path):
 
 
 def test_only_real_tiles_at_the_start_are_compared(monkeypatch):
-    monkeypatch.setattr(open_vino, "COMPARED_TILES", 3)
+    monkeypatch.setattr(open_vino, "COMPARED_PX", 48)
     asked = []
 
     def reference(inputs):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ET
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +25,11 @@ from rasterio.windows import Window as RasterioWindow
 from flair_engine.errors import OutputError, WriteError
 from flair_engine.grid import Window
 from flair_engine.journal import sync_folder
+from flair_engine.pipeline import prefetched
 from flair_engine.sources import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from rasterio.crs import CRS
     from rasterio.io import DatasetReader, DatasetWriter
@@ -103,17 +105,21 @@ def _write_map(
     style: MapStyle,
     read: Callable[[str, Window], np.ndarray],
 ) -> None:
-    translate = _to_zero_based() if name == "labels" and style.values == "zero-based" else None
+    def rows() -> Iterator[tuple[RasterioWindow, np.ndarray]]:
+        zero_based = name == "labels" and style.values == "zero-based"
+        for top in range(window.top, window.bottom, BLOCK_PX):
+            height = min(BLOCK_PX, window.bottom - top)
+            pixels_bhw = read(
+                name, Window(top=top, left=window.left, height=height, width=window.width)
+            )
+            where = RasterioWindow(0, top - window.top, window.width, height)
+            yield where, _to_zero_based()[pixels_bhw] if zero_based else pixels_bhw
+
     try:
-        with _create(path, name, window, style) as dataset:
+        # The next rows are unpacked while GDAL compresses these.
+        with _create(path, name, window, style) as dataset, closing(prefetched(rows())) as ahead:
             _decorate(dataset, name, style)
-            for top in range(window.top, window.bottom, BLOCK_PX):
-                height = min(BLOCK_PX, window.bottom - top)
-                rows = Window(top=top, left=window.left, height=height, width=window.width)
-                pixels_bhw = read(name, rows)
-                if translate is not None:
-                    pixels_bhw = translate[pixels_bhw]
-                where = RasterioWindow(0, top - window.top, window.width, height)
+            for where, pixels_bhw in ahead:
                 dataset.write(pixels_bhw, window=where)
         _check_complete(path)
     except (RasterioError, OSError) as error:

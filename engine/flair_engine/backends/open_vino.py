@@ -86,11 +86,14 @@ class OpenVinoBackend:
         self.precision: str = precision
         self.batch = batch or 1
         shape = (self.batch, len(spec.bands), spec.tile_px, spec.tile_px)
-        compiled = _compiled(core, model, shape, precision, threads)
+        streams = min(STREAMS, threads)
+        compiled = _compiled(core, model, shape, precision, threads, streams)
         self.clock = Clock()
         self.comparison: Comparison | None = None
         if precision == "bf16":
-            self.comparison = Comparison(_compiled(core, model, shape, "fp32", threads))
+            # Asked for one batch at a time: all threads for it.
+            reference = _compiled(core, model, shape, "fp32", threads, streams=1)
+            self.comparison = Comparison(reference)
         version = runtime.__version__.partition("-")[0]
         place = f"{threads} CPU thread{'s'[: threads != 1]}"
         self.description = f"OpenVINO {version} in {precision} on {place}"
@@ -169,14 +172,19 @@ def _check_bf16(core: Any) -> None:
 
 
 def _compiled(
-    core: Any, model: Path, shape: tuple[int, ...], precision: Precision, threads: int
+    core: Any,
+    model: Path,
+    shape: tuple[int, ...],
+    precision: Precision,
+    threads: int,
+    streams: int,
 ) -> Any:
     """Compile `model` for batches of `shape`. Raises EngineError where OpenVINO refuses it."""
     options = {
         # Without the hint OpenVINO takes bf16 by itself where the CPU has it.
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": min(STREAMS, threads),
+        "NUM_STREAMS": streams,
         # Decoding threads share the CPUs: a pinned thread would wait for its own to be free.
         "ENABLE_CPU_PINNING": False,
     }

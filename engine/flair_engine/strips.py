@@ -281,6 +281,7 @@ def _lowest(span: range, size: int) -> int:
 
 
 def _bytes_per_px(raster: Raster) -> int:
+    """Return what a canvas holds of a pixel: bands, validity, products (not order of overlaps)."""
     return raster.count + 1 + len(raster.products)
 
 

@@ -29,6 +29,7 @@ from flair_engine.inputs import open_inputs
 from flair_engine.journal import Journal
 from flair_engine.landcover import BLOCK_PX, MapStyle, write_maps
 from flair_engine.manifest import LandCoverClass, Normalization, attach_manifest
+from flair_engine.pipeline import alongside
 from flair_engine.strips import ReadCounter, panels, read_strips
 from flair_export.cards import GSD_M, NOMENCLATURE
 
@@ -219,8 +220,6 @@ def _published(labels_hw: np.ndarray, path: Path) -> float:
     )
     journal = Journal(path.with_name(".run"), {}, started="", resume=False, restart=True)
     with journal:
-        for i, top in enumerate(range(0, height, core)):
-            journal.append(0, i, {"labels": labels_hw[None, top : top + core]})
 
         def read(name: str, window: Window) -> np.ndarray:
             rows = range(window.top // core, -(-window.bottom // core))
@@ -228,8 +227,13 @@ def _published(labels_hw: np.ndarray, path: Path) -> float:
             first = window.top - rows.start * core
             return strips[:, first : first + window.height]
 
-        whole = Window(top=0, left=0, height=height, width=width)
-        write_maps(path, whole, style, read, journal.folder)
+        def publish() -> None:
+            whole = Window(top=0, left=0, height=height, width=width)
+            write_maps(path, whole, style, read, journal.folder)
+
+        with alongside(publish, cancel=journal.abandon):
+            for i, top in enumerate(range(0, height, core)):
+                journal.append(0, i, {"labels": labels_hw[None, top : top + core]})
         journal.remove()
     return time.perf_counter() - start
 

@@ -13,6 +13,8 @@ import errno
 import json
 import os
 import shutil
+import threading
+import time
 import zlib
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -22,6 +24,7 @@ import filelock
 import numpy as np
 
 from flair_engine.errors import OutputError, WriteError
+from flair_engine.runs import count_packed, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +51,12 @@ class Entry:
     """Of the packed pixels."""
 
 
+class AbandonedError(Exception):
+    """The run has failed: the strip that was waited for will not come."""
+
+
 class Journal(AbstractContextManager["Journal"]):
-    """The finished strips of one run.
+    """The finished strips of one run, appended by one thread and loaded by another.
 
     Opening starts a run, or with `resume` continues the one that is there. `identity` is what
     must be equal for that, by name. Raises OutputError where another run is at work on the same
@@ -70,6 +77,10 @@ class Journal(AbstractContextManager["Journal"]):
         self.started = started
         self._records: dict[tuple[int, int, str], tuple[Entry, int]] = {}
         self._end = 0
+        self.waited_s = 0.0
+        """Seconds that `load` has waited for strips."""
+        self._changed = threading.Condition()
+        self._abandoned = False
         self._files: list[IO[Any]] = []
         self._lock = filelock.FileLock(folder / "lock", timeout=0)
         # JSON turns tuples into lists: compare what will be read back.
@@ -104,13 +115,29 @@ class Journal(AbstractContextManager["Journal"]):
             _sync(self._strips)
         except OSError as error:
             raise WriteError(_disk(self.folder, error)) from error
-        for entry, line, _ in records:
-            self._note(entry, self._end + len(line))
+        with self._changed:
+            for entry, line, _ in records:
+                self._note(entry, self._end + len(line))
+            self._changed.notify_all()
 
     def load(self, left: int, i: int, name: str) -> np.ndarray:
-        """Return uint8 [bands, rows, columns] of an output. Raises WriteError where damaged."""
-        entry, _ = self._records[left, i, name]
-        return unpack(self._packed(left, i, name), entry.shape)
+        """Return uint8 [bands, rows, columns] of an output of a strip; wait for it to be finished.
+
+        Raises WriteError where it is damaged, AbandonedError once the run is abandoned.
+        """
+        began = time.perf_counter()
+        with self._changed:
+            self._changed.wait_for(lambda: self._abandoned or (left, i, name) in self._records)
+        self.waited_s += time.perf_counter() - began
+        if self._abandoned:
+            raise AbandonedError(f"strip {i} at column {left} is not wanted any more")
+        return unpack(self._packed(left, i, name), self._records[left, i, name][0].shape)
+
+    def abandon(self) -> None:
+        """Let `load` wait no longer: no strips will come."""
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
 
     def count_values(self, name: str) -> np.ndarray:
         """Return how many pixels of an output have each value, int64 [256]."""
@@ -200,62 +227,43 @@ class Journal(AbstractContextManager["Journal"]):
         if self._records:
             last = list(self._records)[-1]
             entry, start = self._records[last]
-            if not self._is_whole(entry, start):
+            if self._whole(entry, start) is None:
                 del self._records[last]
                 self._end = start - len(_line(entry))
         self._strips.truncate(self._end)
 
     def _open(self, mode: str) -> None:
-        self._strips: IO[bytes] = (self.folder / STRIPS_FILE).open(mode)
+        path = self.folder / STRIPS_FILE
+        self._strips: IO[bytes] = path.open(mode)
         self._files.append(self._strips)
+        # For another thread than the one that appends; unbuffered, since the file grows.
+        self._reading: IO[bytes] = path.open("rb", buffering=0)
+        self._files.append(self._reading)
 
     def _note(self, entry: Entry, start: int) -> None:
         self._records[entry.left, entry.i, entry.name] = entry, start
         self._end = start + entry.length
 
     def _packed(self, left: int, i: int, name: str) -> bytes:
-        entry, start = self._records[left, i, name]
-        if not self._is_whole(entry, start):
+        packed = self._whole(*self._records[left, i, name])
+        if packed is None:
             raise WriteError(
                 f"{self.folder / STRIPS_FILE}: strip {i} at column {left} was damaged on disk: "
                 "start again with --overwrite"
             )
-        self._strips.seek(start)
-        return self._strips.read(entry.length)
+        return packed
 
-    def _is_whole(self, entry: Entry, start: int) -> bool:
-        self._strips.seek(start)
-        return zlib.crc32(self._strips.read(entry.length)) == entry.crc32
+    def _whole(self, entry: Entry, start: int) -> bytes | None:
+        """Return the packed pixels of a record, None where they are not what was appended."""
+        self._reading.seek(start)
+        packed = self._reading.read(entry.length)
+        return packed if zlib.crc32(packed) == entry.crc32 else None
 
 
 def unfinished(folder: Path) -> bool:
     """Return whether `folder` holds a run that has finished some of its strips."""
     strips = folder / STRIPS_FILE
     return (folder / RUN_FILE).exists() and strips.exists() and strips.stat().st_size > 0
-
-
-def pack(array: np.ndarray) -> bytes:
-    """Return uint8 values as runs, (value uint8, length uint32) apart, or raw where longer.
-
-    Label maps are runs: this is several times faster than deflate and small enough to be kept for
-    the length of a run.
-    """
-    flat = np.ascontiguousarray(array).reshape(-1)
-    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1).astype("<u4")
-    if 5 * ends.size >= flat.size:
-        return b"".join((b"raw", flat.tobytes()))
-    lengths = np.diff(ends, prepend=np.uint32(2**32 - 1)).astype("<u4")
-    return b"".join((b"run", flat[ends].tobytes(), lengths.tobytes()))
-
-
-def count_packed(packed: bytes) -> np.ndarray:
-    """Return how many pixels have each value, int64 [256], without unpacking runs."""
-    body = np.frombuffer(packed, np.uint8, offset=3)
-    if packed[:3] == b"raw":
-        return np.bincount(body, minlength=256)
-    runs = body.size // 5
-    counts = np.bincount(body[:runs], body[runs:].view("<u4"), minlength=256)
-    return counts.astype(np.int64)  # float64 sums of a strip's pixels are exact
 
 
 def _record(left: int, i: int, name: str, array: np.ndarray) -> tuple[Entry, bytes, bytes]:
@@ -273,15 +281,6 @@ def _record(left: int, i: int, name: str, array: np.ndarray) -> tuple[Entry, byt
 
 def _line(entry: Entry) -> bytes:
     return json.dumps(asdict(entry)).encode() + b"\n"
-
-
-def unpack(packed: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the uint8 array that `pack` was given."""
-    body = np.frombuffer(packed, np.uint8, offset=3)
-    if packed[:3] == b"raw":
-        return body.reshape(shape)
-    runs = body.size // 5
-    return np.repeat(body[:runs], body[runs:].view("<u4")).reshape(shape)
 
 
 def sync_folder(folder: Path) -> None:

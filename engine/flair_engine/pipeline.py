@@ -2,7 +2,8 @@
 
 Data flows through four generators, each pulled by the next:
 strips (one thread ahead) -> tiles -> labelled tiles (slots in flight) -> strips of outputs,
-written by one thread behind. Every queue is bounded, so memory does not grow with the raster.
+written by one thread behind; one more makes maps of what is written. Every queue is bounded, so
+memory does not grow with the raster.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -94,6 +96,28 @@ def written_behind(items: Iterable[T], write: Callable[[T], None], depth: int = 
                 yield _done(*pending.popleft())
         finally:
             writer.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def alongside(work: Callable[[], None], cancel: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Run `work` in another thread while the block runs, and wait for it at the end.
+
+    Yields a function that raises what `work` has raised by then. Where the block raises, `cancel`
+    makes `work` end soon.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="assemble") as thread:
+        future = thread.submit(work)
+
+        def check() -> None:
+            if future.done():
+                future.result()
+
+        try:
+            yield check
+            future.result()
+        except BaseException:
+            cancel()
+            raise
 
 
 def _done(item: T, future: Future[None]) -> T:

@@ -22,7 +22,7 @@ from flair_engine.inputs import ELEVATION, Opened, open_inputs, selected_cores
 from flair_engine.journal import Journal, unfinished
 from flair_engine.landcover import MapStyle, check_folder, check_output, write_maps
 from flair_engine.manifest import read_model_spec
-from flair_engine.pipeline import Stopwatch, label_strips, prefetched, written_behind
+from flair_engine.pipeline import Stopwatch, alongside, label_strips, prefetched, written_behind
 from flair_engine.report import Report
 from flair_engine.strips import ReadCounter, panels, read_strips, sample_tiles
 
@@ -65,6 +65,7 @@ class Run:
         self._threads = run.threads or available_cpus()
         self._counter = ReadCounter()
         self._read_watch, self._write_watch = Stopwatch(), Stopwatch()
+        self._assembled_s = 0.0
 
     def execute(self) -> Report:
         """Read, label and write everything; return what was done."""
@@ -98,8 +99,14 @@ class Run:
                 loaded = time.perf_counter()
                 area = _area(grid, selected)
                 cores = panels(grid, opened.raster, area[1])
-                self._label(opened, backend, grid, selected, area[0], cores, journal)
-                counts = self._publish(opened, backend, grid, area, cores, journal, targets)
+
+                def publish() -> None:
+                    self._publish(opened, backend, grid, area, cores, journal, targets)
+
+                # The maps are assembled while strips come; the last rows wait for the last strips.
+                with alongside(publish, cancel=journal.abandon) as check:
+                    self._label(opened, backend, grid, selected, area[0], cores, journal, check)
+                counts = journal.count_values("labels")
                 report = self._report(opened, backend, grid, area, counts, loaded)
                 journal.remove()
                 return report
@@ -127,8 +134,12 @@ class Run:
         rows: range,
         cores: Sequence[range],
         journal: Journal,
+        check: Callable[[], None],
     ) -> None:
-        """Infer the strips that the journal does not have, and store them there."""
+        """Infer the strips that the journal does not have, and store them there.
+
+        `check` raises where it is of no use to go on.
+        """
         finished = journal.finished(self._spec.outputs)
         total = sum(_pixels(grid, rows, panel) for panel in cores)
         done = 0
@@ -154,6 +165,7 @@ class Run:
             store = self._write_watch.timed(_store(journal))
             with closing(ahead), closing(written_behind(labelled, store)) as stored:
                 for strip in stored:
+                    check()
                     done += strip.window.height * strip.window.width
                     self._progress(done, total)
 
@@ -179,8 +191,8 @@ class Run:
         cores: Sequence[range],
         journal: Journal,
         targets: Sequence[tuple[Path, Window]],
-    ) -> np.ndarray:
-        """Assemble the maps from the journal; return the pixels of each label value."""
+    ) -> None:
+        """Assemble the maps from the journal, whose strips may be still to come."""
         begin = time.perf_counter()
         whole = _window(grid, area)
         load_strip = lru_cache(maxsize=2 * len(cores))(journal.load)
@@ -198,9 +210,7 @@ class Run:
         )
         for path, window in targets or [(self._output, whole)]:
             write_maps(path, window, style, read, journal.folder)
-        counts = journal.count_values("labels")
-        self._write_watch.busy_s += time.perf_counter() - begin
-        return counts
+        self._assembled_s = time.perf_counter() - begin - journal.waited_s
 
     def _report(
         self,
@@ -243,6 +253,7 @@ class Run:
                 "read": self._read_watch.busy_s,
                 **backend.busy_s,
                 "write": self._write_watch.busy_s,
+                "assemble": self._assembled_s,
             },
             pixels_by_class={
                 entry.name: int(counts[entry.value])

@@ -2,6 +2,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from flair_engine.errors import OutputError, WriteError
-from flair_engine.journal import Journal, count_packed, pack, sync_folder, unfinished, unpack
+from flair_engine.journal import AbandonedError, Journal, sync_folder, unfinished
+from flair_engine.runs import count_packed, pack, unpack
 
 IDENTITY = {"model": "abc", "geometry": (512, 128)}
 
@@ -141,6 +144,28 @@ def test_two_runs_on_one_output(tmp_path):
 def test_another_run_in_this_process(tmp_path):
     with open_journal(tmp_path), pytest.raises(OutputError, match="another run is writing"):
         open_journal(tmp_path)
+
+
+def test_a_strip_is_waited_for(tmp_path):
+    with open_journal(tmp_path) as journal, ThreadPoolExecutor(1) as thread:
+        journal.append(0, 0, strip(1))
+        journal.load(0, 0, "labels")
+        assert journal.waited_s < 0.05
+        loaded = thread.submit(journal.load, 0, 1, "labels")
+        time.sleep(0.05)
+        journal.append(512, 1, strip(2))
+        assert not loaded.done()
+        journal.append(0, 1, strip(3))
+        assert (loaded.result() == 3).all()
+        assert journal.waited_s >= 0.04
+
+
+def test_nobody_waits_for_an_abandoned_run(tmp_path):
+    with open_journal(tmp_path) as journal, ThreadPoolExecutor(1) as thread:
+        loaded = thread.submit(journal.load, 0, 1, "labels")
+        journal.abandon()
+        with pytest.raises(AbandonedError, match="strip 1 at column 0 is not wanted"):
+            loaded.result()
 
 
 def test_damage_on_disk_is_seen(tmp_path):

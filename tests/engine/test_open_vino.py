@@ -60,7 +60,7 @@ def test_bf16_states_its_agreement_with_fp32(make_raster, tiny_path, tmp_path):
     assert 0.5 < report.agreement_fp32 <= 1
     assert f"{report.agreement_fp32:.2%} the labels of FP32 on" in report.closing_line
     assert json.loads(report.to_json())["agreement_fp32"] == report.agreement_fp32
-    assert set(report.busy_s) == {"read", "infer", "compare", "write"}
+    assert set(report.busy_s) == {"read", "infer", "compare", "write", "assemble"}
 
 
 def test_only_real_tiles_at_the_start_are_compared(monkeypatch):

@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from flair_engine.pipeline import Stopwatch, prefetched, stream, written_behind
+from flair_engine.pipeline import Stopwatch, alongside, prefetched, stream, written_behind
 
 
 class FakeSlot:
@@ -113,6 +113,49 @@ def test_written_behind_passes_on_what_is_raised():
     done = written_behind(range(10), write)
     with pytest.raises(OSError, match="disk full"):
         list(done)
+
+
+def test_alongside_waits_for_the_work():
+    done = threading.Event()
+
+    def work():
+        time.sleep(0.05)
+        done.set()
+
+    with alongside(work, cancel=lambda: None) as check:
+        check()
+        assert not done.is_set()
+    assert done.is_set()
+
+
+def test_alongside_passes_on_what_the_work_raises():
+    failed = threading.Event()
+
+    def work():
+        failed.set()
+        raise OSError("disk full")
+
+    def hopeful():
+        with alongside(work, cancel=lambda: None) as check:
+            failed.wait()
+            while True:
+                check()
+
+    with pytest.raises(OSError, match="disk full"):
+        hopeful()
+
+    with pytest.raises(OSError, match="disk full"), alongside(work, cancel=lambda: None):
+        pass
+
+
+def test_alongside_ends_the_work_where_the_block_raises():
+    cancelled = threading.Event()
+    with (
+        pytest.raises(KeyError, match="strip"),
+        alongside(lambda: cancelled.wait(10), cancel=cancelled.set),
+    ):
+        raise KeyError("strip")
+    assert cancelled.is_set()
 
 
 def test_stopwatch_counts_the_producer_alone():

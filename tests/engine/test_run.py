@@ -229,7 +229,7 @@ def test_the_report_is_json_with_rates(make_raster, tiny_path, tmp_path):
     assert figures["tiles"] == 5 * 4
     assert figures["mpx_per_s"] == pytest.approx(70 * 53 / 1e6 / report.wall_s)
     assert figures["km2_per_h"] == pytest.approx(figures["mpx_per_s"] * 0.04 * 3600)
-    assert set(figures["busy_s"]) == {"read", "infer", "write"}
+    assert set(figures["busy_s"]) == {"read", "infer", "write", "assemble"}
     assert figures["slowest_stage"] in report.closing_line
     assert sum(figures["hectares_by_class"].values()) == pytest.approx(70 * 53 * 0.04 / 10_000)
 

@@ -29,8 +29,9 @@ from flair_engine.inputs import open_inputs
 from flair_engine.journal import Journal
 from flair_engine.landcover import BLOCK_PX, MapStyle, write_maps
 from flair_engine.manifest import LandCoverClass, Normalization, attach_manifest
+from flair_engine.panel import ReadCounter, panels
 from flair_engine.pipeline import alongside
-from flair_engine.strips import ReadCounter, panels, read_strips
+from flair_engine.strips import read_strips
 from flair_export.cards import GSD_M, NOMENCLATURE
 
 if TYPE_CHECKING:

@@ -31,8 +31,9 @@ from torch.utils.data import DataLoader, Dataset
 from flair_engine import Inputs, ReadOptions
 from flair_engine.api import output_bands, tile_grid
 from flair_engine.inputs import open_inputs
+from flair_engine.panel import ReadCounter
 from flair_engine.pipeline import label_strips, prefetched
-from flair_engine.strips import ReadCounter, read_strips
+from flair_engine.strips import read_strips
 from flair_export import ExportOptions
 from flair_export.checkpoint import choose_card, load_network, read_checkpoint
 from flair_export.network import LabelNetwork

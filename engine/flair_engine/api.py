@@ -14,8 +14,9 @@ from flair_engine.grid import Grid
 from flair_engine.layers import ArrayLayer, Product, Raster
 from flair_engine.manifest import ModelSpec, expected_tensors, read_model_spec
 from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
+from flair_engine.panel import ReadCounter
 from flair_engine.pipeline import label_strips
-from flair_engine.strips import ReadCounter, read_strips
+from flair_engine.strips import read_strips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Pixels in memory that scroll down the raster: decoded in place, so that tiles are views of them.
+"""Pixels of a panel in memory, decoded in place, so that strips and tiles are views of them.
 
 Positions are those of the raster and go on outside it, where the image is mirrored.
 """
@@ -30,8 +30,9 @@ class Canvas:
         raster: Raster,
         rows: range,
         cols: range,
-        stacked: Sequence[np.ndarray] | None = None,
+        stacked: Sequence[np.ndarray],
     ) -> None:
+        """`stacked` says of each product what `overlapping` does of its layers."""
         shape = len(rows), len(cols)
         self.rows, self.cols = rows, cols
         self.image_bhw = np.empty((raster.count, *shape), np.uint8)
@@ -41,7 +42,7 @@ class Canvas:
         self._flawed = np.zeros(len(rows), bool)
         """Rows in which a pixel is invalid; the others of `_invalid_hw` are not even touched."""
         self._covered = [np.zeros(shape, bool) for _ in raster.products]
-        self._stacked = stacked or [overlapping(product.layers) for product in raster.products]
+        self._stacked = stacked
         self._highest = {
             number: np.zeros(shape, np.uint32)
             for number, layers in enumerate(self._stacked)
@@ -50,42 +51,28 @@ class Canvas:
         """Which of a product's overlapping layers is seen, counted from 1; 0 is none."""
         self._lock = threading.Lock()
 
-    def scrolled(self, rows: range, until: int) -> Canvas:
-        """Return a canvas of `rows` that takes over this one's pixels from there to `until`."""
-        canvas = Canvas(self._raster, rows, self.cols, self._stacked)
-        kept = range(max(rows.start, self.rows.start), max(until, self.finished_to))
-        if kept:
-            here, there = _local(kept, self.rows), _local(kept, rows)
-            canvas.image_bhw[:, there] = self.image_bhw[:, here]
-            for own, other in zip(canvas._maps, self._maps, strict=True):
-                own[there] = other[here]
-            canvas._copy_flaws(there, self, here)
-            canvas.finished_to = max(rows.start, self.finished_to)
-        return canvas
-
     def put(self, number: int, order: int, part: Window) -> None:
         """Decode a window of layer `order` of product `number`. Raises ReadError.
 
         Called from many threads, which put windows that lie apart or belong to other layers.
         """
-        product = self._raster.products[number]
-        layer = product.layers[order]
-        rows, cols = self._place(layer, part)
-        image_bhw = self.image_bhw[product.bands, rows, cols]
-        covered_hw = self._covered[number][rows, cols]
-        if not self._stacked[number][order]:
+        layer = self._raster.products[number].layers[order]
+        image_bhw, covered_hw, _ = self._at(number, layer, part)
+        if self._stacked[number][order]:
+            self._put_above(number, order, part, *layer.read(part))
+        else:
             _, valid_hw = layer.read(part, image_bhw)
             covered_hw[...] = True if valid_hw is None else valid_hw
-            return
-        pixels_bhw, valid_hw = layer.read(part)
-        highest_hw = self._highest[number][rows, cols]
-        with self._lock:
-            seen_hw = highest_hw <= order
-            if valid_hw is not None:
-                seen_hw &= valid_hw
-            np.copyto(image_bhw, pixels_bhw, where=seen_hw)
-            highest_hw[seen_hw] = order + 1
-            covered_hw |= seen_hw
+
+    def take(self, other: Canvas, number: int, order: int, part: Window) -> None:
+        """Copy what was put into another canvas, finished there or not."""
+        layer = self._raster.products[number].layers[order]
+        there_bhw, covered_there_hw, highest_there_hw = other._at(number, layer, part)
+        if highest_there_hw is not None and self._stacked[number][order]:
+            self._put_above(number, order, part, there_bhw, highest_there_hw == order + 1)
+        else:
+            image_bhw, covered_hw, _ = self._at(number, layer, part)
+            image_bhw[...], covered_hw[...] = there_bhw, covered_there_hw
 
     def finish(self, until: int) -> np.ndarray | None:
         """Finish the rows above `until`, all of whose pixels inside the raster have been put.
@@ -113,17 +100,40 @@ class Canvas:
             return None
         return ~self._invalid_hw[here, _local(cols, self.cols)]
 
-    @property
-    def _maps(self) -> list[np.ndarray]:
-        return [*self._covered, *self._highest.values()]
-
-    def _place(self, layer: Layer, part: Window) -> tuple[slice, slice]:
+    def _at(
+        self, number: int, layer: Layer, part: Window
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return views of a window of a layer: image, covered, and highest where layers overlap."""
         top = layer.window.top + part.top
         left = layer.window.left + part.left
+        rows = _local(range(top, top + part.height), self.rows)
+        cols = _local(range(left, left + part.width), self.cols)
+        highest = self._highest.get(number)
         return (
-            _local(range(top, top + part.height), self.rows),
-            _local(range(left, left + part.width), self.cols),
+            self.image_bhw[self._raster.products[number].bands, rows, cols],
+            self._covered[number][rows, cols],
+            None if highest is None else highest[rows, cols],
         )
+
+    def _put_above(
+        self,
+        number: int,
+        order: int,
+        part: Window,
+        pixels_bhw: np.ndarray,
+        valid_hw: np.ndarray | None,
+    ) -> None:
+        """Put pixels of a layer that overlaps others where no higher one is seen."""
+        layer = self._raster.products[number].layers[order]
+        image_bhw, covered_hw, highest_hw = self._at(number, layer, part)
+        assert highest_hw is not None
+        with self._lock:
+            seen_hw = highest_hw <= order
+            if valid_hw is not None:
+                seen_hw &= valid_hw
+            np.copyto(image_bhw, pixels_bhw, where=seen_hw)
+            highest_hw[seen_hw] = order + 1
+            covered_hw |= seen_hw
 
     def _judge(self, inside: range) -> np.ndarray | None:
         """Judge, fill and mirror sideways rows inside the raster; return what `finish` does."""
@@ -167,12 +177,9 @@ class Canvas:
         source = _mirror(outside, self._raster.height, self.rows)
         target = _local(outside, self.rows)
         self.image_bhw[:, target] = self.image_bhw[:, source]
-        self._copy_flaws(target, self, source)
-
-    def _copy_flaws(self, target: slice, other: Canvas, source: slice | np.ndarray) -> None:
-        if other._flawed[source].any():
-            self._flawed[target] = other._flawed[source]
-            self._invalid_hw[target] = other._invalid_hw[source]
+        if self._flawed[source].any():
+            self._flawed[target] = self._flawed[source]
+            self._invalid_hw[target] = self._invalid_hw[source]
 
 
 def overlapping(layers: Sequence[Layer]) -> np.ndarray:

@@ -22,9 +22,10 @@ from flair_engine.inputs import ELEVATION, Opened, open_inputs, selected_cores
 from flair_engine.journal import Journal, unfinished
 from flair_engine.landcover import MapStyle, check_folder, check_output, write_maps
 from flair_engine.manifest import read_model_spec
+from flair_engine.panel import ReadCounter, panels
 from flair_engine.pipeline import Stopwatch, alongside, label_strips, prefetched, written_behind
 from flair_engine.report import Report
-from flair_engine.strips import ReadCounter, panels, read_strips, sample_tiles
+from flair_engine.strips import read_strips, sample_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

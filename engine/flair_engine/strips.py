@@ -1,50 +1,30 @@
 """Reads a raster strip by strip: every block decoded once, in parallel, the overlap kept.
 
 A strip is the tiles of one row of cores within one panel of columns. Blocks are decoded straight
-into a canvas that scrolls down the panel, strips are views of it, and consecutive strips share
-twice the margin of rows. Panels bound the memory of wide rasters.
+into a canvas of many rows, strips are views of it, and consecutive strips share twice the margin
+of rows; what the next canvas shares with this one is copied. Panels bound the memory of wide
+rasters.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from flair_engine.canvas import Canvas
-from flair_engine.grid import Grid, Window, blocks, ceil_div, reflected
+from flair_engine.grid import Grid, Window
+from flair_engine.panel import Panel, ReadCounter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
 
-    from flair_engine.layers import Layer, Raster
+    import numpy as np
 
-MIN_BAND_PX = 256
-"""Rows decoded at a time at least: files are often stored in strips of a few rows."""
-
-PART_PX = 2**19
-"""Pixels one thread decodes at a time, about: so few that threads end together, so many that
-calls do not count."""
-
-CANVAS_BYTES = 512 * 2**20
-"""Pixels held at a time, about: a canvas being filled, and the one before it still in use."""
-
-CANVAS_CORES = (2, 8)
-"""Rows of cores a canvas scrolls over, at least and at most: with fewer a third canvas could be in
-use, with more the copy of the overlap hardly shrinks."""
-
-
-@dataclass(slots=True)
-class ReadCounter:
-    """What reading has cost and missed so far."""
-
-    blocks: int = 0
-    """Blocks requested; a block requested twice counts twice."""
-    missing: int = 0
-    """Valid pixels of cores without a product that is not required (height)."""
+    from flair_engine.canvas import Canvas
+    from flair_engine.layers import Raster
+    from flair_engine.panel import Part
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,16 +63,6 @@ class Strip:
         return self.valid_hw[margin : margin + core.height, left : left + core.width]
 
 
-def panels(grid: Grid, raster: Raster, cores: range) -> list[range]:
-    """Cut columns of cores so that the pixels held for one panel take about CANVAS_BYTES."""
-    bytes_per_column = 2 * _bytes_per_px(raster) * _canvas_rows(grid, raster, CANVAS_CORES[0])
-    count = max(1, CANVAS_BYTES // (bytes_per_column * grid.core_px))
-    return [
-        range(start, min(start + count, cores.stop))
-        for start in range(cores.start, cores.stop, count)
-    ]
-
-
 def read_strips(
     raster: Raster,
     grid: Grid,
@@ -106,211 +76,53 @@ def read_strips(
 
     Raises ReadError where a block cannot be decoded.
     """
-    panel = _Panel(raster, grid, cores, rows, counter)
+    panel = Panel(raster, grid, cores, rows, counter)
     waiting = deque(rows)
-    ahead = deque[tuple[int, list[Future[None]]]]()
-    canvas = Canvas(raster, panel.canvas_rows(rows[0]), panel.cols)
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
 
-        def decode_ahead() -> None:
-            """Give the threads all that the canvas has room for."""
+        def load() -> _Load:
+            """Give the threads all that one more canvas has room for."""
+            canvas = panel.canvas(waiting[0])
+            kept = panel.given_out(canvas.rows.start)
+            strips = []
             while waiting and panel.reach(waiting[0]) <= canvas.rows.stop:
                 i = waiting.popleft()
-                parts = panel.parts(i)
-                ahead.append((i, [pool.submit(canvas.put, *part) for part in parts]))
+                strips.append((i, [pool.submit(canvas.put, *part) for part in panel.parts(i)]))
+            return _Load(canvas, kept, strips)
 
         try:
-            decode_ahead()
-            while ahead:
-                i, decoding = ahead.popleft()
+            current = load()
+            while current.strips:
+                i, decoding = current.strips.pop(0)
+                # Before the last wait, so that the threads never run out of work.
+                following = load() if waiting and not current.strips else None
                 for future in decoding:
                     future.result()
-                yield panel.strip(i, canvas)
-                if waiting and not ahead:  # the next strip reaches below the canvas
-                    canvas = canvas.scrolled(panel.canvas_rows(waiting[0]), panel.decoded_to)
-                    decode_ahead()
+                panel.finish(i, current.canvas)
+                yield Strip(
+                    i=i,
+                    cores=cores,
+                    grid=grid,
+                    image_bhw=current.canvas.image(panel.span(i), panel.cols),
+                    valid_hw=current.canvas.valid(panel.span(i), panel.cols),
+                )
+                if following:
+                    for part in following.kept:
+                        following.canvas.take(current.canvas, *part)
+                    current = following
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-class _Panel:
-    """What strips of one panel need, and how far its layers have been given out to decode."""
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """A canvas that threads are at work on."""
 
-    def __init__(
-        self,
-        raster: Raster,
-        grid: Grid,
-        cores: range,
-        rows: Sequence[int],
-        counter: ReadCounter,
-    ) -> None:
-        size, margin = grid.core_px, grid.margin_px
-        self._grid, self._cores, self._counter = grid, cores, counter
-        self._strip_cols = range(cores.start * size - margin, cores.stop * size + margin)
-        # In a narrow last panel the mirror reaches further left than the strips themselves.
-        lowest = _lowest(self._strip_cols, grid.width)
-        self.cols = range(lowest, self._strip_cols.stop)
-        inside = range(max(0, lowest), min(self.cols.stop, grid.width))
-        self._feeds = [
-            feed
-            for number, product in enumerate(raster.products)
-            for order, layer in enumerate(product.layers)
-            if (feed := _Feed(number, order, layer, grid.height, inside)).covers_some
-        ]
-        # Reflection makes the last strips reach back further than their own tiles.
-        reaches = [_lowest(self._span(i), grid.height) for i in rows]
-        keep_from = np.minimum.accumulate(reaches[::-1])[::-1]
-        self._keep_from = dict(zip(rows, keep_from.tolist(), strict=True))
-        self._is_core = np.zeros(grid.height, bool)
-        """Raster rows whose labels are wanted."""
-        for i in rows:
-            self._is_core[i * size : (i + 1) * size] = True
-        columns = CANVAS_BYTES // (2 * _bytes_per_px(raster) * len(self.cols))
-        least, most = (_canvas_rows(grid, raster, count) for count in CANVAS_CORES)
-        everything = self.reach(rows[-1]) - self._keep_from[rows[0]]
-        self._canvas_rows = min(max(least, min(columns, most)), everything)
-
-    @property
-    def decoded_to(self) -> int:
-        """Row below the last that has been given out."""
-        return max((feed.decoded_to for feed in self._feeds), default=0)
-
-    def canvas_rows(self, i: int) -> range:
-        """Return the rows of a canvas that begins with strip `i`."""
-        start = self._keep_from[i]
-        return range(start, start + self._canvas_rows)
-
-    def reach(self, i: int) -> int:
-        """Return the row below the last that decoding and mirroring strip `i` writes."""
-        bottom = self._span(i).stop
-        inside = min(bottom, self._grid.height)
-        return max([bottom, *(feed.end(inside) for feed in self._feeds)])
-
-    def parts(self, i: int) -> list[tuple[int, int, Window]]:
-        """Give out what strip `i` needs and is not decoded yet: arguments of `Canvas.put`."""
-        start, until = max(0, self._keep_from[i]), min(self._span(i).stop, self._grid.height)
-        parts = []
-        for feed in self._feeds:
-            for part in feed.parts(start, until):
-                feed.last = i
-                self._counter.blocks += sum(1 for _ in blocks(part, feed.layer.block_px))
-                parts.append((feed.number, feed.order, part))
-        return parts
-
-    def strip(self, i: int, canvas: Canvas) -> Strip:
-        """Return strip `i`, all of whose parts have been put into `canvas`."""
-        span, first = self._span(i), max(0, canvas.finished_to)
-        missing_hw = canvas.finish(span.stop)
-        if missing_hw is not None:
-            wanted = self._is_core[first : first + len(missing_hw)]
-            left = max(0, self.cols.start)
-            cols = slice(
-                self._cores.start * self._grid.core_px - left,
-                self._cores.stop * self._grid.core_px - left,
-            )
-            self._counter.missing += int(np.count_nonzero(missing_hw[wanted, cols]))
-        for feed in self._feeds:
-            feed.close_after(i)
-        return Strip(
-            i=i,
-            cores=self._cores,
-            grid=self._grid,
-            image_bhw=canvas.image(span, self._strip_cols),
-            valid_hw=canvas.valid(span, self._strip_cols),
-        )
-
-    def _span(self, i: int) -> range:
-        top = i * self._grid.core_px - self._grid.margin_px
-        return range(top, top + self._grid.tile_px)
-
-
-class _Feed:
-    """The rows of one layer, given out from the top."""
-
-    def __init__(self, number: int, order: int, layer: Layer, height: int, cols: range) -> None:
-        window = layer.window
-        self.number, self.order, self.layer = number, order, layer
-        self.decoded_to = 0
-        """Raster row below the last given out."""
-        self.last = -1
-        """The strip that was last given something."""
-        self._rows = range(max(0, window.top), min(window.bottom, height))
-        self._cols = range(max(window.left, cols.start), min(window.right, cols.stop))
-        self._step = band_height(layer)
-
-    @property
-    def covers_some(self) -> bool:
-        """Whether the layer has a pixel in the panel."""
-        return bool(self._rows and self._cols)
-
-    def end(self, until: int) -> int:
-        """Return the raster row that decoding whole bands down to `until` reaches."""
-        if until <= self._rows.start:
-            return until
-        top = self.layer.window.top
-        bands = ceil_div(min(until, self._rows.stop) - top, self._step)
-        return min(top + bands * self._step, self._rows.stop)
-
-    def parts(self, start: int, until: int) -> list[Window]:
-        """Return windows of the layer with what is not given out yet of raster rows from `start`.
-
-        Whole bands down to `until`, cut at blocks.
-        """
-        first, stop = max(start, self.decoded_to, self._rows.start), self.end(until)
-        if until <= self._rows.start or first >= stop:
-            return []
-        self.decoded_to = stop
-        window = self.layer.window
-        needed = Window(
-            top=first - window.top,
-            left=self._cols.start - window.left,
-            height=stop - first,
-            width=len(self._cols),
-        )
-        return split(needed, self.layer.block_px)
-
-    def close_after(self, i: int) -> None:
-        """Close the layer where strip `i` was the last to be given its rows."""
-        if self.decoded_to >= self._rows.stop and self.last == i:
-            self.layer.close()
-
-
-def _lowest(span: range, size: int) -> int:
-    """Return the first position that a span needs, its own or one mirrored into it."""
-    return min(span.start, int(reflected(span.start, span.stop, size).min()))
-
-
-def _bytes_per_px(raster: Raster) -> int:
-    """Return what a canvas holds of a pixel: bands, validity, products (not order of overlaps)."""
-    return raster.count + 1 + len(raster.products)
-
-
-def _canvas_rows(grid: Grid, raster: Raster, count: int) -> int:
-    """Return the rows of a canvas that scrolls over `count` rows of cores."""
-    deepest = max(
-        (
-            min(band_height(layer), layer.window.height)
-            for product in raster.products
-            for layer in product.layers
-        ),
-        default=0,
-    )
-    return grid.tile_px + count * grid.core_px + deepest
-
-
-def band_height(layer: Layer) -> int:
-    """Return how many rows are decoded at a time: whole blocks, MIN_BAND_PX at least."""
-    block_height, _ = layer.block_px
-    return block_height * ceil_div(MIN_BAND_PX, block_height)
-
-
-def split(window: Window, block_px: tuple[int, int]) -> list[Window]:
-    """Cut a window at edges of blocks into windows of about PART_PX, a block at least."""
-    block_height, block_width = block_px
-    blocks_across = ceil_div(window.width, block_width)
-    across = max(1, min(blocks_across, PART_PX // (block_width * block_height)))
-    down = max(1, PART_PX // (min(across * block_width, window.width) * block_height))
-    return list(blocks(window, (down * block_height, across * block_width)))
+    canvas: Canvas
+    kept: list[Part]
+    """What it shares with the canvas before."""
+    strips: list[tuple[int, list[Future[None]]]]
+    """Row of cores, and what must be done before it can be cut out."""
 
 
 def sample_tiles(raster: Raster, grid: Grid, count: int, threads: int) -> list[np.ndarray]:

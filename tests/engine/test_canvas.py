@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,14 +47,19 @@ def image_raster(image):
     )
 
 
-def test_what_is_kept_when_scrolling_is_not_decoded_or_finished_again():
+def blank(raster, rows, cols):
+    return Canvas(raster, rows, cols, [overlapping(p.layers) for p in raster.products])
+
+
+def test_what_another_canvas_holds_is_taken_over():
     image = np.random.default_rng(1).integers(0, 256, (2, 60, 40), dtype=np.uint8)
-    canvas = Canvas(image_raster(image), range(-4, 30), range(-4, 44))
+    raster = image_raster(image)
+    canvas = blank(raster, range(-4, 30), range(-4, 44))
     canvas.put(0, 0, Window(top=0, left=0, height=28, width=40))
     assert canvas.finish(26) is None
-    below = canvas.scrolled(range(20, 70), until=28)
-    assert below.finished_to == 26
+    below = blank(raster, range(20, 70), range(-4, 44))
     below.put(0, 0, Window(top=28, left=0, height=32, width=40))
+    below.take(canvas, 0, 0, Window(top=20, left=0, height=8, width=40))
     below.finish(64)
     padded = np.pad(image, ((0, 0), (4, 4), (4, 4)), mode="reflect")
     assert (canvas.image(range(-4, 26), range(-4, 44)) == padded[:, :30]).all()
@@ -61,11 +67,32 @@ def test_what_is_kept_when_scrolling_is_not_decoded_or_finished_again():
     assert below.valid(range(20, 64), range(-4, 44)) is None
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_overlapping_layers_the_upper_is_taken_over(reverse):
+    layers = [ArrayLayer(np.full((1, 8, 8), value, np.uint8)) for value in (1, 2)]
+    product = Product(bands=slice(0, 1), layers=layers)
+    raster = Raster(height=8, width=8, count=1, products=[product], fill=(7,))
+    canvas = blank(raster, range(8), range(8))
+    canvas.put(0, 0, Window(top=0, left=0, height=6, width=8))
+    canvas.put(0, 1, Window(top=0, left=0, height=4, width=8))
+    below = blank(raster, range(2, 8), range(8))
+    steps = [
+        lambda: below.take(canvas, 0, 0, Window(top=2, left=0, height=4, width=8)),
+        lambda: below.take(canvas, 0, 1, Window(top=2, left=0, height=2, width=8)),
+        lambda: below.put(0, 1, Window(top=4, left=0, height=3, width=8)),
+        lambda: below.put(0, 0, Window(top=6, left=0, height=2, width=8)),
+    ]
+    for step in reversed(steps) if reverse else steps:
+        step()
+    below.finish(8)
+    assert below.image(range(2, 8), range(8))[0, :, 0].tolist() == [2, 2, 2, 2, 2, 1]
+
+
 def test_what_nothing_covers_is_invalid_and_filled_and_so_is_its_mirror():
     image = np.ones((1, 10, 8), np.uint8)
     product = Product(bands=slice(0, 1), layers=[ArrayLayer(image)])
     raster = Raster(height=10, width=9, count=1, products=[product], fill=(7,))
-    canvas = Canvas(raster, range(10), range(12))
+    canvas = blank(raster, range(10), range(12))
     canvas.put(0, 0, Window(top=0, left=0, height=10, width=8))
     canvas.finish(10)
     expected = np.ones((10, 12), bool)

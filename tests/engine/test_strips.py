@@ -3,19 +3,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flair_engine import strips as strips_module
+from flair_engine import panel as panel_module
 from flair_engine.api import array_raster
 from flair_engine.errors import ReadError
 from flair_engine.grid import Grid, Window, cut
 from flair_engine.layers import ArrayLayer, Product, Raster
-from flair_engine.strips import (
-    ReadCounter,
-    band_height,
-    panels,
-    read_strips,
-    sample_tiles,
-    split,
-)
+from flair_engine.panel import ReadCounter, band_height, panels, split
+from flair_engine.strips import read_strips, sample_tiles
 
 
 class BlockLayer:
@@ -79,7 +73,7 @@ def assert_tiles(strips, grid, image_bhw, valid_hw=None):
 @pytest.fixture(autouse=True)
 def low_canvas(monkeypatch):
     """Let the canvas scroll on small rasters too."""
-    monkeypatch.setattr(strips_module, "CANVAS_BYTES", 2**16)
+    monkeypatch.setattr(panel_module, "CANVAS_BYTES", 2**16)
 
 
 @settings(
@@ -239,7 +233,7 @@ def test_layers_are_closed_when_their_last_row_is_decoded():
 
 @pytest.mark.parametrize("width", [1, 500, 100_000])
 def test_panels_cover_the_cores_and_bound_the_columns_held(width, monkeypatch):
-    monkeypatch.setattr(strips_module, "CANVAS_BYTES", 10_000_000)
+    monkeypatch.setattr(panel_module, "CANVAS_BYTES", 10_000_000)
     layer = ArrayLayer(np.zeros((5, 300, width), np.uint8))
     raster = raster_of(300, width, Product(bands=slice(0, 5), layers=[layer]))
     grid = Grid(height=300, width=width, tile_px=64, margin_px=8)

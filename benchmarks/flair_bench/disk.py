@@ -21,10 +21,11 @@ from onnx import TensorProto, helper, numpy_helper
 from rasterio.windows import Window as RasterioWindow
 
 from flair_bench import processes
-from flair_bench.rasters import write_raster, write_sparse_vrt
+from flair_bench.rasters import SCENE_PX, draw_scene, write_raster, write_sparse_vrt
 from flair_engine import Grid, Inputs, ModelSpec, ReadOptions
+from flair_engine.assembly import assembled
 from flair_engine.backends import available_cpus
-from flair_engine.grid import Window, blocks
+from flair_engine.grid import Window, blocks, reflected
 from flair_engine.inputs import open_inputs
 from flair_engine.journal import Journal
 from flair_engine.landcover import BLOCK_PX, MapStyle, write_maps
@@ -190,8 +191,9 @@ def _plain_reads(path: Path) -> float:
 
 
 def _writing(size_px: int, repeats: int, folder: Path) -> dict[str, Any]:
-    cells = np.random.default_rng(1).integers(1, 6, (size_px // 32 + 1,) * 2, dtype=np.uint8)
-    labels_hw = np.kron(cells, np.ones((32, 32), np.uint8))[:size_px, :size_px]
+    drawn_hw = draw_scene(SCENE_PX, 1)[1]
+    mirror = reflected(0, size_px, SCENE_PX)
+    labels_hw = drawn_hw[mirror[:, None], mirror]
     ours, theirs = [], []
     for _ in range(1 + repeats):
         ours.append(_published(labels_hw, folder / "ours.tif"))
@@ -210,7 +212,7 @@ def _published(labels_hw: np.ndarray, path: Path) -> float:
     """Return the seconds of storing strips in a journal and publishing the map from it."""
     start = time.perf_counter()
     height, width = labels_hw.shape
-    core = TILE_PX - 2 * MARGIN_PX
+    grid = Grid(height=height, width=width, tile_px=TILE_PX, margin_px=MARGIN_PX)
     style = MapStyle(
         spec=trivial_spec(3),
         crs=None,
@@ -223,18 +225,17 @@ def _published(labels_hw: np.ndarray, path: Path) -> float:
     with journal:
 
         def read(name: str, window: Window) -> np.ndarray:
-            rows = range(window.top // core, -(-window.bottom // core))
-            strips = np.concatenate([journal.load(0, i, name) for i in rows], axis=1)
-            first = window.top - rows.start * core
-            return strips[:, first : first + window.height]
+            cores = range(grid.cols)
+            return assembled(journal.load, name, window, grid, range(grid.rows), [cores])
 
         def publish() -> None:
             whole = Window(top=0, left=0, height=height, width=width)
             write_maps(path, whole, style, read, journal.folder)
 
         with alongside(publish, cancel=journal.abandon):
-            for i, top in enumerate(range(0, height, core)):
-                journal.append(0, i, {"labels": labels_hw[None, top : top + core]})
+            for i in range(grid.rows):
+                rows, _ = grid.core(i, 0).slices
+                journal.append(0, i, {"labels": labels_hw[None, rows]})
         journal.remove()
     return time.perf_counter() - start
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from flair_engine.backends import Backend
 
-GEOMETRIES = ((512, 128), (512, 64), (768, 128), (1024, 128), (2048, 128))
+GEOMETRIES = ((512, 128), (512, 64), (768, 128), (1024, 128), (2048, 128), (2048, 64))
 """Tile and margin, px; the first is the official tool's."""
 SEAM_PX = 8
 """Pixels this near a core edge may show a seam."""

@@ -14,9 +14,10 @@ import numpy as np
 from flair_engine import provenance
 from flair_engine.agreement import TILES
 from flair_engine.api import load, output_bands, tile_grid
+from flair_engine.assembly import assembled
 from flair_engine.backends import available_cpus
 from flair_engine.errors import OutputError
-from flair_engine.grid import Grid, Window, ceil_div
+from flair_engine.grid import Grid, Window
 from flair_engine.height import HeightCheck
 from flair_engine.inputs import ELEVATION, Opened, open_inputs, selected_cores
 from flair_engine.journal import Journal, unfinished
@@ -199,7 +200,7 @@ class Run:
         load_strip = lru_cache(maxsize=2 * len(cores))(journal.load)
 
         def read(name: str, window: Window) -> np.ndarray:
-            return _assemble(load_strip, name, window, grid, area[0], cores)
+            return assembled(load_strip, name, window, grid, area[0], cores)
 
         style = MapStyle(
             spec=self._spec,
@@ -334,34 +335,3 @@ def _window(grid: Grid, area: tuple[range, range]) -> Window:
 def _pixels(grid: Grid, rows: Sequence[int], panel: range) -> int:
     width = grid.core(0, panel[-1]).right - grid.core(0, panel[0]).left
     return width * sum(grid.core(i, 0).height for i in rows)
-
-
-def _assemble(
-    load_strip: Callable[[int, int, str], np.ndarray],
-    name: str,
-    window: Window,
-    grid: Grid,
-    rows: range,
-    cores: Sequence[range],
-) -> np.ndarray:
-    """Return uint8 [bands, h, w] of raster `window` from stored strips, 0 outside them."""
-    size = grid.core_px
-    touched = range(
-        max(rows.start, window.top // size), min(rows.stop, ceil_div(window.bottom, size))
-    )
-    lefts = [
-        panel.start * size
-        for panel in cores
-        if panel.start * size < window.right and panel.stop * size > window.left
-    ]
-    parts = [(i * size, left, load_strip(left, i, name)) for left in lefts for i in touched]
-    bands = parts[0][2].shape[0] if parts else 1
-    pixels = np.zeros((bands, window.height, window.width), np.uint8)
-    for top, left, strip in parts:
-        _, height, width = strip.shape
-        first, last = max(top, window.top), min(top + height, window.bottom)
-        start, stop = max(left, window.left), min(left + width, window.right)
-        pixels[
-            :, first - window.top : last - window.top, start - window.left : stop - window.left
-        ] = strip[:, first - top : last - top, start - left : stop - left]
-    return pixels

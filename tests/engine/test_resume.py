@@ -111,3 +111,34 @@ def test_a_full_disk_keeps_the_work(make_raster, tiny_path, tmp_path):
         assert_same_but_for_the_date(tmp_path / "whole.tif", output)
     finally:
         subprocess.run(["umount", small], check=False)
+
+
+def test_the_map_is_assembled_while_strips_come(make_raster, tiny_path, tmp_path):
+    source, _ = make_raster(height=320, width=64)
+    begun = []
+
+    def look(done, total):
+        if 0 < done < total:
+            begun.append((tmp_path / ".map.tif.flair-run" / "map.tif").exists())
+        assert not (tmp_path / "map.tif").exists() or done == total
+
+    segment(tiny_path, [source], tmp_path / "map.tif", RunOptions(device="cpu"), progress=look)
+    assert begun[-1]
+
+
+def test_where_the_map_cannot_be_written_the_run_ends_at_once(
+    make_raster, tiny_path, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise WriteError("map.tif: cannot be written")
+
+    monkeypatch.setattr("flair_engine.run.write_maps", refuse)
+    source, _ = make_raster(height=3200, width=64)
+    progress = []
+    with pytest.raises(WriteError, match="cannot be written"):
+        segment(
+            tiny_path, [source], tmp_path / "map.tif", RunOptions(device="cpu"),
+            progress=lambda done, total: progress.append(done / total),
+        )  # fmt: skip
+    assert progress[-1] < 1
+    assert (tmp_path / ".map.tif.flair-run" / "strips.bin").exists()

@@ -216,6 +216,20 @@ def test_a_required_product_makes_pixels_invalid_and_another_counts_as_0():
     assert counter.missing == 30 * 30
 
 
+def test_missing_height_is_counted_once_however_many_canvases_show_it():
+    image, height = BlockLayer(noise(1, 900, 40), (16, 16)), BlockLayer(noise(1, 35, 40), (16, 16))
+    raster = raster_of(
+        900,
+        40,
+        Product(bands=slice(0, 1), layers=[image]),
+        Product(bands=slice(1, 2), layers=[height], required=False),
+    )
+    grid = Grid(height=900, width=40, tile_px=64, margin_px=24)
+    counter = ReadCounter()
+    all_strips(raster, grid, counter=counter)
+    assert counter.missing == (900 - 35) * 40
+
+
 def test_layers_are_closed_when_their_last_row_is_decoded():
     upper, lower = (
         BlockLayer(noise(1, 300, 40), (64, 64)),

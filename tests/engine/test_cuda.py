@@ -1,5 +1,6 @@
 import sys
 
+import fake_cuda
 import fake_tensorrt
 import numpy as np
 import pytest
@@ -104,21 +105,21 @@ def test_the_number_of_a_device(name, index):
 def test_the_stand_in_sees_what_it_is_for(one_machine):
     """Each way to touch memory in flight is caught, or the checks with it would mean nothing."""
     device = Device()
-    with pytest.raises(fake_tensorrt.Hazard, match="no context is current"):
+    with pytest.raises(fake_cuda.Hazard, match="no context is current"):
         device.stream()
     with device.current():
         host, buffer, one, two = (
             device.page_locked((4,)), device.allocate(4), device.stream(), device.stream(),
         )  # fmt: skip
         one.copy_in(buffer, host)
-        with pytest.raises(fake_tensorrt.Hazard, match="copy in touches .* copy in may be in fl"):
+        with pytest.raises(fake_cuda.Hazard, match="copy in touches .* copy in may be in fl"):
             two.copy_in(buffer, host)
-        with pytest.raises(fake_tensorrt.Hazard, match="copy out touches"):
+        with pytest.raises(fake_cuda.Hazard, match="copy out touches"):
             two.copy_out(device.page_locked((4,)), buffer)
-        with pytest.raises(fake_tensorrt.Hazard, match="freed while in flight"):
+        with pytest.raises(fake_cuda.Hazard, match="freed while in flight"):
             buffer.free()
-        with pytest.raises(fake_tensorrt.Hazard, match="not page-locked"):
+        with pytest.raises(fake_cuda.Hazard, match="not page-locked"):
             one.copy_in(buffer, np.zeros(4, np.uint8))
         host[0] = 1
-        with pytest.raises(fake_tensorrt.Hazard, match="changed while in flight"):
+        with pytest.raises(fake_cuda.Hazard, match="changed while in flight"):
             one.synchronize()

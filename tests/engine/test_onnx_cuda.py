@@ -1,6 +1,6 @@
 """ONNX Runtime over the engine's buffers, on a stand-in for its CUDA provider."""
 
-import fake_tensorrt
+import fake_cuda
 import numpy as np
 import onnx
 import onnxruntime
@@ -47,7 +47,7 @@ class Session:
         machine = self.runtime.machine
         stream = machine.streams[int(self.options["user_compute_stream"])]
         shapes = {INPUT_NAME: binding.shapes[INPUT_NAME]}
-        fake_tensorrt.queue_inference(
+        fake_cuda.queue_inference(
             machine, stream, self, self.model, dict(binding.addresses), shapes
         )
 

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import fake_cuda
 import fake_tensorrt
 import numpy as np
 import onnx
@@ -323,7 +324,7 @@ def test_touching_a_slot_in_flight_is_caught(one_machine, ask):
     slot, _ = backend.slots
     slot.submit()
     slot.images_nchw[0] = 7
-    with pytest.raises(fake_tensorrt.Hazard, match="changed while in flight"):
+    with pytest.raises(fake_cuda.Hazard, match="changed while in flight"):
         slot.wait()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from flair_engine.canvas import Canvas, overlapping
+from flair_engine.canvas import Canvas, Memory, overlapping
 from flair_engine.grid import Grid, Window, blocks, ceil_div, reflected
 
 if TYPE_CHECKING:
@@ -29,10 +29,9 @@ calls do not count."""
 CANVAS_BYTES = 512 * 2**20
 """Pixels held at a time, about: a canvas being filled, and the one before it still in use."""
 
-CANVAS_CORES = (2, 8)
-"""Rows of cores in a canvas beside its first tile, at least and at most: with fewer a third canvas
-could be in use, with more the copy of the overlap hardly shrinks."""
-
+CANVAS_CORES = 3
+"""Rows of cores in a canvas beside its first tile: with fewer the canvas before the last could
+still be in use, with more memory is used again less often."""
 
 Part: TypeAlias = "tuple[int, int, Window]"
 """Number of a product, order of a layer in it, window of that layer: arguments of `Canvas.put`."""
@@ -50,7 +49,7 @@ class ReadCounter:
 
 def panels(grid: Grid, raster: Raster, cores: range) -> list[range]:
     """Cut columns of cores so that the pixels held for one panel take about CANVAS_BYTES."""
-    bytes_per_column = 2 * _bytes_per_px(raster) * _canvas_rows(grid, raster, CANVAS_CORES[0])
+    bytes_per_column = 2 * _bytes_per_px(raster) * _canvas_rows(grid, raster)
     count = max(1, CANVAS_BYTES // (bytes_per_column * grid.core_px))
     return [
         range(start, min(start + count, cores.stop))
@@ -90,11 +89,10 @@ class Panel:
         """Raster rows whose labels are wanted."""
         for i in rows:
             self._is_core[i * size : (i + 1) * size] = True
-        columns = CANVAS_BYTES // (2 * _bytes_per_px(raster) * len(self._cols))
-        least, most = (_canvas_rows(grid, raster, count) for count in CANVAS_CORES)
         everything = self.reach(rows[-1]) - self._keep_from[rows[0]]
-        self._canvas_rows = min(max(least, min(columns, most)), everything)
+        self._canvas_rows = min(_canvas_rows(grid, raster), everything)
         self._raster = raster
+        self._memory = Memory()
         self._stacked = [overlapping(product.layers) for product in raster.products]
         self._counted_to = 0
         """Row below the last whose missing pixels are counted."""
@@ -103,7 +101,7 @@ class Panel:
         """Return a canvas that begins with strip `i`."""
         start = self._keep_from[i]
         rows = range(start, start + self._canvas_rows)
-        return Canvas(self._raster, rows, self._cols, self._stacked)
+        return Canvas(self._raster, rows, self._cols, self._stacked, self._memory)
 
     def reach(self, i: int) -> int:
         """Return the row below the last that decoding and mirroring strip `i` writes."""
@@ -223,8 +221,8 @@ def _bytes_per_px(raster: Raster) -> int:
     return raster.count + 1 + len(raster.products)
 
 
-def _canvas_rows(grid: Grid, raster: Raster, count: int) -> int:
-    """Return the rows of a canvas that scrolls over `count` rows of cores."""
+def _canvas_rows(grid: Grid, raster: Raster) -> int:
+    """Return the rows of a canvas: a tile, CANVAS_CORES more, and the deepest band begun."""
     deepest = max(
         (
             min(band_height(layer), layer.window.height)
@@ -233,7 +231,7 @@ def _canvas_rows(grid: Grid, raster: Raster, count: int) -> int:
         ),
         default=0,
     )
-    return grid.tile_px + count * grid.core_px + deepest
+    return grid.tile_px + CANVAS_CORES * grid.core_px + deepest
 
 
 def band_height(layer: Layer) -> int:

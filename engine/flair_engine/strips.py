@@ -9,7 +9,7 @@ rasters.
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from flair_engine.panel import Panel, ReadCounter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from concurrent.futures import Future
 
     import numpy as np
 
@@ -84,18 +83,20 @@ def read_strips(
             """Give the threads all that one more canvas has room for."""
             canvas = panel.canvas(waiting[0])
             kept = panel.given_out(canvas.rows.start)
-            strips = []
+            strips = deque[tuple[int, list[Future[None]]]]()
             while waiting and panel.reach(waiting[0]) <= canvas.rows.stop:
                 i = waiting.popleft()
                 strips.append((i, [pool.submit(canvas.put, *part) for part in panel.parts(i)]))
             return _Load(canvas, kept, strips)
 
         try:
-            current = load()
+            current, following = load(), None
             while current.strips:
-                i, decoding = current.strips.pop(0)
-                # Before the last wait, so that the threads never run out of work.
-                following = load() if waiting and not current.strips else None
+                i, decoding = current.strips.popleft()
+                # Early, so that the threads never run out of work; not earlier, so that the canvas
+                # before this one is not in use any more.
+                if waiting and not following and len(current.strips) < 2:
+                    following = load()
                 for future in decoding:
                     future.result()
                 panel.finish(i, current.canvas)
@@ -106,10 +107,10 @@ def read_strips(
                     image_bhw=current.canvas.image(panel.span(i), panel.cols),
                     valid_hw=current.canvas.valid(panel.span(i), panel.cols),
                 )
-                if following:
+                if following and not current.strips:
                     for part in following.kept:
                         following.canvas.take(current.canvas, *part)
-                    current = following
+                    current, following = following, None
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -121,7 +122,7 @@ class _Load:
     canvas: Canvas
     kept: list[Part]
     """What it shares with the canvas before."""
-    strips: list[tuple[int, list[Future[None]]]]
+    strips: deque[tuple[int, list[Future[None]]]]
     """Row of cores, and what must be done before it can be cut out."""
 
 

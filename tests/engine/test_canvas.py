@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flair_engine.canvas import Canvas, overlapping
+from flair_engine.canvas import Canvas, Memory, overlapping
 from flair_engine.grid import Window
 from flair_engine.layers import ArrayLayer, Product, Raster
 
@@ -47,8 +47,21 @@ def image_raster(image):
     )
 
 
+def test_memory_is_used_again_when_no_view_is_left():
+    memory = Memory()
+    first = memory.array((2, 3, 4))
+    address = first.ctypes.data
+    view = first[:, 1:]
+    del first
+    other = memory.array((2, 3, 4))
+    assert other.ctypes.data != address
+    del view
+    assert memory.array((4, 6)).ctypes.data == address
+
+
 def blank(raster, rows, cols):
-    return Canvas(raster, rows, cols, [overlapping(p.layers) for p in raster.products])
+    stacked = [overlapping(product.layers) for product in raster.products]
+    return Canvas(raster, rows, cols, stacked, Memory())
 
 
 def test_what_another_canvas_holds_is_taken_over():

@@ -72,8 +72,8 @@ def assert_tiles(strips, grid, image_bhw, valid_hw=None):
 
 @pytest.fixture(autouse=True)
 def low_canvas(monkeypatch):
-    """Let the canvas scroll on small rasters too."""
-    monkeypatch.setattr(panel_module, "CANVAS_BYTES", 2**16)
+    """Let small rasters need many canvases."""
+    monkeypatch.setattr(panel_module, "CANVAS_CORES", 1)
 
 
 @settings(
@@ -253,9 +253,9 @@ def test_panels_cover_the_cores_and_bound_the_columns_held(width, monkeypatch):
     grid = Grid(height=300, width=width, tile_px=64, margin_px=8)
     cut_up = panels(grid, raster, range(grid.cols))
     assert [j for panel in cut_up for j in panel] == list(range(grid.cols))
-    # Two canvases of 5 bands and 2 bytes of validity, a tile, two cores and a band high.
+    # Two canvases of 5 bands and 2 bytes of validity, a tile, CANVAS_CORES and a band high.
     columns = max(len(panel) for panel in cut_up) * grid.core_px
-    assert columns * 2 * 7 * (64 + 2 * 48 + 256) <= 10_000_000
+    assert columns * 2 * 7 * (64 + panel_module.CANVAS_CORES * 48 + 256) <= 10_000_000
 
 
 def test_an_array_is_a_raster():

@@ -19,7 +19,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from flair_export.reading import COLS, ROWS, GraphReader
-from flair_export.regions import Upsampling
+from flair_export.regions import Transposed, Upsampling
 
 if TYPE_CHECKING:
     from flair_export.reading import Reading, Region
@@ -153,7 +153,7 @@ class _Rewrite:
         rows, cols = reading.axes
         if isinstance(rows, Upsampling) and isinstance(cols, Upsampling):
             region = rows.makes(part[0]), cols.makes(part[1])
-        elif node.op_type in ("Conv", "MaxPool"):
+        elif node.op_type in ("Conv", "ConvTranspose", "MaxPool"):
             _set_pads(added, reading, region, part)
         self._held[name] = region
         self._nodes.append(added)
@@ -196,10 +196,16 @@ class _Rewrite:
 
 
 def _set_pads(node: onnx.NodeProto, reading: Reading, region: Region, part: Region) -> None:
-    """Pad only where the window still reaches beyond the tile."""
-    reach = [axis.reads(span) for axis, span in zip(reading.axes, region, strict=True)]
-    before = [inside.start - wide.start for inside, wide in zip(part, reach, strict=True)]
-    after = [wide.stop - inside.stop for inside, wide in zip(part, reach, strict=True)]
+    """Pad only where the window still reaches beyond the tile; cut what is not asked for."""
+    before, after = [], []
+    for axis, span, inside in zip(reading.axes, region, part, strict=True):
+        if isinstance(axis, Transposed):
+            first, last = axis.cuts(span, inside)
+        else:
+            reach = axis.reads(span)
+            first, last = inside.start - reach.start, reach.stop - inside.stop
+        before.append(first)
+        after.append(last)
     kept = [entry for entry in node.attribute if entry.name != "pads"]
     del node.attribute[:]
     node.attribute.extend([*kept, helper.make_attribute("pads", [*before, *after])])

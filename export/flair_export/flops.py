@@ -19,9 +19,11 @@ def gflop_per_tile(model: onnx.ModelProto) -> float:
 
 
 def _operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    if node.op_type not in ("Conv", "MatMul", "Gemm"):
+    if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
         return 0
     left, right = (shapes[name] for name in node.input[:2])
+    if node.op_type == "ConvTranspose":
+        return 2 * math.prod(left) * math.prod(right[1:])
     if node.op_type == "Conv":
         depth = math.prod(right[1:])  # input channels of the group, rows and columns of the kernel
     else:

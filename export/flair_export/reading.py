@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx
 from onnx import helper, numpy_helper
 
-from flair_export.regions import Span, Upsampling, Window
+from flair_export.regions import Span, Transposed, Upsampling, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PIXELWISE = {"Add", "Cast", "Clip", "Concat", "Div", "Erf", "Mul", "Relu", "Sigmoid", "Sub"}
 """Each output pixel reads the same pixel of its inputs."""
@@ -22,13 +25,14 @@ ROWS, COLS = 2, 3
 
 Region = tuple[Span, Span]
 """Rows and columns."""
+Axis: TypeAlias = "Window | Upsampling | Transposed"
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What outputs of a node need of its inputs."""
 
-    axes: tuple[Window | Upsampling, Window | Upsampling]
+    axes: tuple[Axis, Axis]
     """For rows and for columns."""
     operands: tuple[str, ...]
     """The inputs read so, which share one size; all others are the same for every pixel."""
@@ -59,14 +63,19 @@ class GraphReader:
             return None
         return Span(0, shape[ROWS]), Span(0, shape[COLS])
 
+    def channels(self, name: str) -> int:
+        """Return the channels of a tensor that has rows and columns."""
+        return int(self._shapes[name][1])
+
     def reading(self, node: onnx.NodeProto) -> Reading | None:
         """Return how `node` reads; None where it looks at the whole map or is not understood."""
         if len(node.output) != 1 or not self.whole(node.output[0]):
             return None
         if node.op_type in PIXELWISE:
             return self._pixelwise(node)
-        rule = {
+        rule: Callable[[onnx.NodeProto], tuple[Axis, Axis] | None] | None = {
             "Conv": self._window,
+            "ConvTranspose": self._transposed,
             "MaxPool": self._window,
             "Resize": self._upsampling,
             "Slice": self._shift,
@@ -98,6 +107,17 @@ class GraphReader:
             strict=False,
         )
         return Window(*rows), Window(*cols)
+
+    def _transposed(self, node: onnx.NodeProto) -> tuple[Transposed, Transposed] | None:
+        attributes = attributes_of(node)
+        plain = attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+        dilated = any(step != 1 for step in attributes.get("dilations", ()))
+        if not plain or dilated or {"output_shape", "output_padding"} & attributes.keys():
+            return None
+        kernel = attributes.get("kernel_shape") or self._shapes[node.input[1]][ROWS:]
+        pads = attributes.get("pads", (0, 0))
+        rows, cols = zip(kernel, attributes.get("strides", (1, 1)), pads, strict=False)
+        return Transposed(*rows), Transposed(*cols)
 
     def _upsampling(self, node: onnx.NodeProto) -> tuple[Upsampling, Upsampling] | None:
         attributes = attributes_of(node)

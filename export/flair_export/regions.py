@@ -64,3 +64,24 @@ class Upsampling:
     def _left_of(self, x: int) -> int:
         """Return the floor of (x + 1/2) / factor - 1/2."""
         return (2 * x + 1 - self.factor) // (2 * self.factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Transposed:
+    """A transposed convolution: input pixel i is spread over outputs from i * stride - pad."""
+
+    kernel: int
+    stride: int
+    pad: int
+    """Outputs cut off before the first."""
+
+    def reads(self, span: Span) -> Span:
+        """Return the input pixels that outputs `span` read, beyond the edge too."""
+        first = -((self.kernel - 1 - self.pad - span.start) // self.stride)
+        return Span(first, (span.stop - 1 + self.pad) // self.stride + 1)
+
+    def cuts(self, span: Span, part: Span) -> tuple[int, int]:
+        """Return what is cut off before and after to make outputs `span` of inputs `part`."""
+        before = span.start + self.pad - part.start * self.stride
+        everything = (part.size - 1) * self.stride + self.kernel
+        return before, everything - before - span.size

@@ -9,6 +9,8 @@ from flair_export.flops import gflop_per_tile
 NODES = {
     "convolution": (helper.make_node("Conv", ["image", "w"], ["y"], group=2), (6, 2, 3, 5),
                     6 * 8 * 6 * 2 * 3 * 5),
+    "transposed": (helper.make_node("ConvTranspose", ["image", "w"], ["y"], strides=[2, 2]),
+                   (4, 3, 2, 5), 4 * 10 * 10 * 3 * 2 * 5),
     "product": (helper.make_node("MatMul", ["image", "w"], ["y"]), (10, 7), 4 * 10 * 7 * 10),
     "activation": (helper.make_node("Relu", ["image"], ["y"]), (1,), 0),
 }  # fmt: skip

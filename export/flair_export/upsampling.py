@@ -1,0 +1,140 @@
+"""Upsample and convolve in one: a rewrite of an exported graph that changes no label.
+
+A decoder doubles its map by repeating pixels, then convolves 3 x 3: of the nine pixels read, only
+2 x 2 differ. The kernel's weights that meet the same pixel are added up beforehand, which makes the
+two operations one transposed convolution of 4 x 4 with stride 2: four multiplications instead of
+nine. Features joined to the doubled map are convolved by themselves, and the two sums added.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from flair_export.reading import GraphReader, Reading
+from flair_export.regions import Upsampling, Window
+
+DOUBLED = Upsampling(2, linear=False)
+THREE = Window(kernel=3, pad=1)
+TAPS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
+"""Which rows of a 3 x 3 kernel are summed in row k of the transposed one. That takes input row i to
+output row 2i - 1 + k, whose kernel rows read doubled rows 2i - 2 + k, 2i - 1 + k and 2i + k; input
+row i is doubled rows 2i and 2i + 1."""
+
+
+def fold_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `model` with doubling and 3 x 3 convolution folded: same names, manifest and labels.
+
+    Logits are equal up to the order of FP32 sums. A model without the two is unchanged.
+    """
+    folded = onnx.ModelProto()
+    folded.CopyFrom(model)
+    graph = folded.graph
+    found = _matches(folded)
+    replaced = {match.conv.output[0]: match for match in found}
+    dropped = {match.doubling.output[0] for match in found}
+    dropped |= {match.join.output[0] for match in found if match.join is not None}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.output[0] in replaced:
+            nodes.extend(_folded(replaced[node.output[0]], weights))
+        elif node.output[0] not in dropped:
+            nodes.append(node)
+    read = {name for node in nodes for name in node.input}
+    kept = [tensor for name, tensor in weights.items() if name in read]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)
+    return folded
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """A doubling that only a convolution reads, joined to other features or not."""
+
+    doubling: onnx.NodeProto
+    join: onnx.NodeProto | None
+    conv: onnx.NodeProto
+    channels: slice
+    """Of the convolution's input: those that were doubled."""
+
+
+def _matches(model: onnx.ModelProto) -> list[_Match]:
+    reader = GraphReader(model)
+    readers = defaultdict(list)
+    for node in model.graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    outputs = {output.name for output in model.graph.output}
+    constants = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    found: list[_Match] = []
+    taken: set[str] = set()
+
+    def only_reader(name: str) -> onnx.NodeProto | None:
+        return readers[name][0] if len(readers[name]) == 1 and name not in outputs else None
+
+    for node in model.graph.node:
+        if not _is(reader.reading(node), DOUBLED):
+            continue
+        after = only_reader(node.output[0])
+        join = after if after is not None and after.op_type == "Concat" else None
+        conv = only_reader(join.output[0]) if join is not None else after
+        if conv is None or conv.op_type != "Conv" or conv.output[0] in taken:
+            continue
+        shape = constants.get(conv.input[1])
+        before = 0
+        if join is not None:
+            place = list(join.input).index(node.output[0])
+            before = sum(reader.channels(name) for name in join.input[:place])
+        channels = slice(before, before + reader.channels(node.output[0]))
+        # A grouped convolution has fewer channels in its weights than it reads.
+        whole = shape is not None and shape[1] == reader.channels((join or node).output[0])
+        if whole and _is(reader.reading(conv), THREE):
+            taken.add(conv.output[0])
+            found.append(_Match(node, join, conv, channels))
+    return found
+
+
+def _is(reading: Reading | None, axis: Upsampling | Window) -> bool:
+    return reading is not None and reading.axes == (axis, axis)
+
+
+def _folded(match: _Match, weights: dict[str, onnx.TensorProto]) -> list[onnx.NodeProto]:
+    """Return the nodes that take the place of a match; put their weights into `weights`."""
+    out = match.conv.output[0]
+
+    def constant(suffix: str, value: np.ndarray) -> str:
+        name = f"{out}/{suffix}"
+        weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    kernel = numpy_helper.to_array(weights[match.conv.input[1]])
+    doubled = np.einsum("ocyx,ky,lx->cokl", kernel[:, match.channels], TAPS, TAPS)
+    bias, up, name = match.conv.input[2:], match.doubling.input[0], f"{out}/doubled"
+    inputs = [up, constant("doubled_weight", doubled), *(bias if match.join is None else ())]
+    made = out if match.join is None else name
+    nodes = [
+        helper.make_node(
+            "ConvTranspose", inputs, [made], name=name,
+            kernel_shape=[4, 4], strides=[2, 2], pads=[1, 1, 1, 1],
+        )
+    ]  # fmt: skip
+    if match.join is None:
+        return nodes
+    joined = [source for source in match.join.input if source != match.doubling.output[0]]
+    if len(joined) > 1:
+        joined_name = f"{out}/joined"
+        nodes.append(helper.make_node("Concat", joined, [joined_name], name=joined_name, axis=1))
+        joined = [joined_name]
+    rest = onnx.NodeProto()
+    rest.CopyFrom(match.conv)
+    rest_kernel = np.delete(kernel, match.channels, axis=1)
+    rest.input[:] = [*joined, constant("rest_weight", rest_kernel), *bias]
+    rest.output[:] = [f"{out}/rest"]
+    total = helper.make_node("Add", [rest.output[0], name], [out], name=f"{out}/sum")
+    return [*nodes, rest, total]

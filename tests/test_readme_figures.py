@@ -1,4 +1,4 @@
-"""Figures of the README come from a committed result file.
+"""Figures of README and CHANGELOG come from a committed result file.
 
 A figure is marked `<!-- figure: results/FILE.json kind.key.key .1f -->4.6<!-- /figure -->`: the
 file under benchmarks/, the path of `flair_bench.results.at`, and how Python formats it.
@@ -27,8 +27,9 @@ def wrong_figures(text, folder):
     return faults
 
 
-def test_the_readmes_figures_are_measured():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
+def test_figures_are_measured(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
     assert wrong_figures(text, ROOT / "benchmarks") == []
 
 

@@ -90,7 +90,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.option(
     "--no-context-crop",
     is_flag=True,
-    help="Compute the whole tile, not only what its kept centre needs; to compare.",
+    help="Compute the whole tile as PyTorch does, not only what its kept centre needs; to compare.",
 )
 @click.option("--trust-checkpoint", is_flag=True, help="Load a pickle that can run code.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model.")

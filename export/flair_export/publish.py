@@ -46,7 +46,8 @@ class ExportOptions:
     verify: tuple[Path, ...] = ()
     """Rasters to prove the export on, besides noise and a synthetic scene."""
     context_crop: bool = True
-    """Compute only what the kept centre of a tile needs; False to compare."""
+    """Compute only what the kept centre of a tile needs, with upsampling folded into convolutions;
+    False for the graph as PyTorch has it, to compare."""
     trust_checkpoint: bool = False
     """Load pickles that can run code."""
     overwrite: bool = False

@@ -74,7 +74,7 @@ def export(
     from flair_export.graph import build_graph, check_graph, with_logits
     from flair_export.network import LabelNetwork
     from flair_export.samples import check_images
-    from flair_export.upsampling import fold_upsampling
+    from flair_export.upsampling import fold_upsampling, spell_out_transposed
     from flair_export.verify import verify
 
     progress(f"reading {checkpoint}")
@@ -86,7 +86,7 @@ def export(
     progress("building the graph")
     model = build_graph(LabelNetwork(net, spec), spec)
     if options.context_crop:
-        model = crop_context(fold_upsampling(model))
+        model = spell_out_transposed(crop_context(fold_upsampling(model)))
         check_graph(model, spec)
     with _at_last(path) as temporary:
         _write(temporary, model.SerializeToString())

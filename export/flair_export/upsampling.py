@@ -4,6 +4,10 @@ A decoder doubles its map by repeating pixels, then convolves 3 x 3: of the nine
 2 x 2 differ. The kernel's weights that meet the same pixel are added up beforehand, which makes the
 two operations one transposed convolution of 4 x 4 with stride 2: four multiplications instead of
 nine. Features joined to the doubled map are convolved by themselves, and the two sums added.
+
+What runs is the same once more: a convolution of 2 x 2 to four times the channels, dealt out to the
+pixels by DepthToSpace. CPUs do both alike; TensorRT is known to be slow at transposed convolutions
+with an addition behind them (github.com/NVIDIA/TensorRT/issues/3098).
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from flair_export.reading import GraphReader, Reading
+from flair_export.reading import COLS, ROWS, GraphReader, Reading, attributes_of
 from flair_export.regions import Upsampling, Window
 
 DOUBLED = Upsampling(2, linear=False)
@@ -138,3 +142,70 @@ def _folded(match: _Match, weights: dict[str, onnx.TensorProto]) -> list[onnx.No
     rest.output[:] = [f"{out}/rest"]
     total = helper.make_node("Add", [rest.output[0], name], [out], name=f"{out}/sum")
     return [*nodes, rest, total]
+
+
+def spell_out_transposed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `model` with the operations of `fold_upsampling` as convolution and DepthToSpace."""
+    spelled = onnx.ModelProto()
+    spelled.CopyFrom(model)
+    graph = spelled.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    shapes = GraphReader(spelled)
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        kernel = attributes_of(node).get("kernel_shape")
+        if node.op_type == "ConvTranspose" and kernel == [4, 4] and node.input[1] in weights:
+            nodes.extend(_spelled_out(node, shapes, weights))
+        else:
+            nodes.append(node)
+    read = {name for node in nodes for name in node.input}
+    kept = [tensor for name, tensor in weights.items() if name in read]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(kept)
+    return spelled
+
+
+def _spelled_out(
+    node: onnx.NodeProto, shapes: GraphReader, weights: dict[str, onnx.TensorProto]
+) -> list[onnx.NodeProto]:
+    """Return the nodes that take the place of a transposed convolution of 4 x 4, stride 2.
+
+    Uncut, its output row 2 p + b sums kernel row b of input row p and row b + 2 of row p - 1: a
+    convolution of 2 x 2 that is padded by 1 makes both rows b of p as channels.
+    """
+    out = node.output[0]
+
+    def constant(suffix: str, value: np.ndarray) -> str:
+        name = f"{out}/{suffix}"
+        weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    cuts = np.array(attributes_of(node)["pads"])  # rows and columns before, rows and columns after
+    pads = np.where(cuts < 2, 1, 0)  # a position that is cut off whole is not computed
+    cuts -= np.where(cuts < 2, 0, 2)
+    kernel = numpy_helper.to_array(weights[node.input[1]])
+    channels, filters = kernel.shape[:2]
+    # [channels, filters, tap from the end, b] along rows and along columns.
+    apart = kernel.reshape(channels, filters, 2, 2, 2, 2)[:, :, ::-1, :, ::-1, :]
+    four = apart.transpose(3, 5, 1, 0, 2, 4).reshape(4 * filters, channels, 2, 2)
+    inputs = [node.input[0], constant("four_weight", four)]
+    if len(node.input) > 2:
+        bias = numpy_helper.to_array(weights[node.input[2]])
+        inputs.append(constant("four_bias", np.tile(bias, 4)))
+    conv, dealt = f"{out}/four", f"{out}/dealt"
+    size = shapes.whole(out)
+    assert size, "a convolution has rows and columns"
+    starts, ends = cuts[:2], cuts[:2] + [span.size for span in size]
+    bounds = [
+        constant("starts", starts),
+        constant("ends", ends),
+        constant("axes", np.array([ROWS, COLS])),
+    ]
+    return [
+        helper.make_node(
+            "Conv", inputs, [conv], name=conv, kernel_shape=[2, 2], pads=pads.tolist()
+        ),
+        helper.make_node("DepthToSpace", [conv], [dealt], name=dealt, blocksize=2, mode="DCR"),
+        helper.make_node("Slice", [dealt, *bounds], [out], name=out),
+    ]

@@ -13,7 +13,7 @@ from flair_export.context_crop import crop_context
 from flair_export.flops import gflop_per_tile
 from flair_export.graph import build_graph, check_graph, with_logits
 from flair_export.network import LabelNetwork
-from flair_export.upsampling import fold_upsampling
+from flair_export.upsampling import fold_upsampling, spell_out_transposed
 
 from .conftest import random_network, small_spec
 from .sketch import Sketch, assert_same, operators, run
@@ -58,10 +58,15 @@ def test_a_folded_decoder_gives_the_very_same_numbers(rows, cols, before, after,
     assert "Resize" not in operators(folded)
     assert ("Concat" in operators(folded)) == (before + after > 1)
     assert_same(model, folded, seed)
+    spelled = spell_out_transposed(folded)
+    assert "DepthToSpace" in operators(spelled)
+    assert_same(model, spelled, seed)
     top, left = int(cut[0] * (2 * rows - 1)), int(cut[1] * (2 * cols - 1))
     last = sketch.cut(out, top, left, 2 * rows - top, 2 * cols - left)
     model = sketch.model(last)
-    assert_same(model, crop_context(fold_upsampling(model)), seed)
+    cropped = crop_context(fold_upsampling(model))
+    assert_same(model, cropped, seed)
+    assert_same(model, spell_out_transposed(cropped), seed)
 
 
 @pytest.mark.parametrize(
@@ -100,9 +105,10 @@ def test_labels_of_the_collection(tile_px, margin_px):
     card = find_card(UNET)
     spec = small_spec(card, OUTPUT_NAMES, tile_px, margin_px)
     model = build_graph(LabelNetwork(random_network(card), spec), spec)
-    folded = crop_context(fold_upsampling(model))
+    folded = spell_out_transposed(crop_context(fold_upsampling(model)))
     check_graph(folded, spec)
-    assert operators(folded).count("ConvTranspose") == 5
+    assert operators(folded).count("DepthToSpace") == 5
+    assert "ConvTranspose" not in operators(folded)
     assert gflop_per_tile(folded) < gflop_per_tile(crop_context(model))
     image = np.random.default_rng(5).integers(0, 256, (2, 3, tile_px, tile_px), dtype=np.uint8)
     labels, *_, logits = run(with_logits(model), image)

@@ -115,3 +115,11 @@ def test_labels_of_the_collection(tile_px, margin_px):
     folded_labels, *_, folded_logits = run(with_logits(folded), image)
     np.testing.assert_array_equal(labels, folded_labels)
     assert np.abs(logits - folded_logits).max() <= 1e-4 * np.abs(logits).max()
+
+
+def test_work_at_the_official_geometry():
+    card = find_card(UNET)
+    spec = small_spec(card, ("labels",), 512, 128)
+    model = build_graph(LabelNetwork(random_network(card), spec), spec)
+    folded = spell_out_transposed(crop_context(fold_upsampling(model)))
+    assert gflop_per_tile(folded) == pytest.approx(43.37, abs=0.01)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Memory:
     """Hands out arrays, and their memory again when nobody holds a view any more.
 
-    Fresh memory costs a page fault per page: 6 % of the time to read a tiled, deflated raster.
+    Fresh memory costs a page fault per page.
     """
 
     def __init__(self) -> None:

@@ -6,14 +6,15 @@ two operations one transposed convolution of 4 x 4 with stride 2: four multiplic
 nine. Features joined to the doubled map are convolved by themselves, and the two sums added.
 
 What runs is the same once more: a convolution of 2 x 2 to four times the channels, dealt out to the
-pixels by DepthToSpace. CPUs do both alike; TensorRT is known to be slow at transposed convolutions
-with an addition behind them (github.com/NVIDIA/TensorRT/issues/3098).
+pixels by DepthToSpace. CPUs do both within 1 %; TensorRT is reported to be slow at transposed
+convolutions with an addition behind them (github.com/NVIDIA/TensorRT/issues/3098).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import onnx
@@ -22,6 +23,10 @@ from onnx import helper, numpy_helper
 from flair_export.reading import COLS, ROWS, GraphReader, Reading, attributes_of
 from flair_export.regions import Upsampling, Window
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Weights: TypeAlias = dict[str, onnx.TensorProto]
 DOUBLED = Upsampling(2, linear=False)
 THREE = Window(kernel=3, pad=1)
 TAPS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
@@ -35,26 +40,56 @@ def fold_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Logits are equal up to the order of FP32 sums. A model without the two is unchanged.
     """
-    folded = onnx.ModelProto()
-    folded.CopyFrom(model)
-    graph = folded.graph
-    found = _matches(folded)
-    replaced = {match.conv.output[0]: match for match in found}
+    found = _matches(model)
+    folds = {match.conv.output[0]: match for match in found}
     dropped = {match.doubling.output[0] for match in found}
     dropped |= {match.join.output[0] for match in found if match.join is not None}
+
+    def replace(node: onnx.NodeProto, weights: Weights) -> list[onnx.NodeProto]:
+        if match := folds.get(node.output[0]):
+            return _folded(match, weights)
+        return [] if node.output[0] in dropped else [node]
+
+    return _rewritten(model, replace)
+
+
+def spell_out_transposed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return `model` with the operations of `fold_upsampling` as convolution and DepthToSpace."""
+    shapes = GraphReader(model)
+
+    def replace(node: onnx.NodeProto, weights: Weights) -> list[onnx.NodeProto]:
+        attributes = attributes_of(node)
+        ours = node.op_type == "ConvTranspose" and attributes == {
+            "kernel_shape": [4, 4],
+            "strides": [2, 2],
+            "pads": attributes.get("pads"),
+        }
+        return _spelled_out(node, shapes, weights) if ours else [node]
+
+    return _rewritten(model, replace)
+
+
+def _rewritten(
+    model: onnx.ModelProto, replace: Callable[[onnx.NodeProto, Weights], list[onnx.NodeProto]]
+) -> onnx.ModelProto:
+    """Return a copy with nodes replaced; `replace` may add weights, and unread ones are dropped."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
-        if node.output[0] in replaced:
-            nodes.extend(_folded(replaced[node.output[0]], weights))
-        elif node.output[0] not in dropped:
-            nodes.append(node)
+    nodes = [new for node in graph.node for new in replace(node, weights)]
     read = {name for node in nodes for name in node.input}
     kept = [tensor for name, tensor in weights.items() if name in read]
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(kept)
-    return folded
+    return copy
+
+
+def _constant(weights: Weights, name: str, value: np.ndarray) -> str:
+    """Add a weight and return its name."""
+    weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+    return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +128,8 @@ def _matches(model: onnx.ModelProto) -> list[_Match]:
         shape = constants.get(conv.input[1])
         before = 0
         if join is not None:
+            if not reader.reading(join):  # joined along rows or columns
+                continue
             place = list(join.input).index(node.output[0])
             before = sum(reader.channels(name) for name in join.input[:place])
         channels = slice(before, before + reader.channels(node.output[0]))
@@ -108,19 +145,17 @@ def _is(reading: Reading | None, axis: Upsampling | Window) -> bool:
     return reading is not None and reading.axes == (axis, axis)
 
 
-def _folded(match: _Match, weights: dict[str, onnx.TensorProto]) -> list[onnx.NodeProto]:
+def _folded(match: _Match, weights: Weights) -> list[onnx.NodeProto]:
     """Return the nodes that take the place of a match; put their weights into `weights`."""
     out = match.conv.output[0]
-
-    def constant(suffix: str, value: np.ndarray) -> str:
-        name = f"{out}/{suffix}"
-        weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        return name
-
     kernel = numpy_helper.to_array(weights[match.conv.input[1]])
     doubled = np.einsum("ocyx,ky,lx->cokl", kernel[:, match.channels], TAPS, TAPS)
     bias, up, name = match.conv.input[2:], match.doubling.input[0], f"{out}/doubled"
-    inputs = [up, constant("doubled_weight", doubled), *(bias if match.join is None else ())]
+    inputs = [
+        up,
+        _constant(weights, f"{out}/doubled_weight", doubled),
+        *(bias if match.join is None else ()),
+    ]
     made = out if match.join is None else name
     nodes = [
         helper.make_node(
@@ -138,36 +173,14 @@ def _folded(match: _Match, weights: dict[str, onnx.TensorProto]) -> list[onnx.No
     rest = onnx.NodeProto()
     rest.CopyFrom(match.conv)
     rest_kernel = np.delete(kernel, match.channels, axis=1)
-    rest.input[:] = [*joined, constant("rest_weight", rest_kernel), *bias]
+    rest.input[:] = [*joined, _constant(weights, f"{out}/rest_weight", rest_kernel), *bias]
     rest.output[:] = [f"{out}/rest"]
     total = helper.make_node("Add", [rest.output[0], name], [out], name=f"{out}/sum")
     return [*nodes, rest, total]
 
 
-def spell_out_transposed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return `model` with the operations of `fold_upsampling` as convolution and DepthToSpace."""
-    spelled = onnx.ModelProto()
-    spelled.CopyFrom(model)
-    graph = spelled.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    shapes = GraphReader(spelled)
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
-        kernel = attributes_of(node).get("kernel_shape")
-        if node.op_type == "ConvTranspose" and kernel == [4, 4] and node.input[1] in weights:
-            nodes.extend(_spelled_out(node, shapes, weights))
-        else:
-            nodes.append(node)
-    read = {name for node in nodes for name in node.input}
-    kept = [tensor for name, tensor in weights.items() if name in read]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(kept)
-    return spelled
-
-
 def _spelled_out(
-    node: onnx.NodeProto, shapes: GraphReader, weights: dict[str, onnx.TensorProto]
+    node: onnx.NodeProto, shapes: GraphReader, weights: Weights
 ) -> list[onnx.NodeProto]:
     """Return the nodes that take the place of a transposed convolution of 4 x 4, stride 2.
 
@@ -175,12 +188,6 @@ def _spelled_out(
     convolution of 2 x 2 that is padded by 1 makes both rows b of p as channels.
     """
     out = node.output[0]
-
-    def constant(suffix: str, value: np.ndarray) -> str:
-        name = f"{out}/{suffix}"
-        weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        return name
-
     cuts = np.array(attributes_of(node)["pads"])  # rows and columns before, rows and columns after
     pads = np.where(cuts < 2, 1, 0)  # a position that is cut off whole is not computed
     cuts -= np.where(cuts < 2, 0, 2)
@@ -189,18 +196,18 @@ def _spelled_out(
     # [channels, filters, tap from the end, b] along rows and along columns.
     apart = kernel.reshape(channels, filters, 2, 2, 2, 2)[:, :, ::-1, :, ::-1, :]
     four = apart.transpose(3, 5, 1, 0, 2, 4).reshape(4 * filters, channels, 2, 2)
-    inputs = [node.input[0], constant("four_weight", four)]
+    inputs = [node.input[0], _constant(weights, f"{out}/four_weight", four)]
     if len(node.input) > 2:
         bias = numpy_helper.to_array(weights[node.input[2]])
-        inputs.append(constant("four_bias", np.tile(bias, 4)))
+        inputs.append(_constant(weights, f"{out}/four_bias", np.tile(bias, 4)))
     conv, dealt = f"{out}/four", f"{out}/dealt"
     size = shapes.whole(out)
     assert size, "a convolution has rows and columns"
     starts, ends = cuts[:2], cuts[:2] + [span.size for span in size]
     bounds = [
-        constant("starts", starts),
-        constant("ends", ends),
-        constant("axes", np.array([ROWS, COLS])),
+        _constant(weights, f"{out}/starts", starts),
+        _constant(weights, f"{out}/ends", ends),
+        _constant(weights, f"{out}/axes", np.array([ROWS, COLS])),
     ]
     return [
         helper.make_node(

@@ -80,6 +80,25 @@ def test_other_convolutions_are_left_alone(conv):
     assert operators(fold_upsampling(model)) == operators(model)
 
 
+def test_maps_joined_along_rows_are_left_alone():
+    sketch = Sketch(6, 5)
+    up = sketch.resize("image", 2)
+    other = sketch.transposed("image", 2, [0, 0, 0, 0])
+    joined = sketch.node("Concat", [up, other], (24, 10), axis=2)
+    model = sketch.model(sketch.conv(joined))
+    assert operators(fold_upsampling(model)) == operators(model)
+
+
+@pytest.mark.parametrize("given", [{"group": 2}, {"strides": [1, 1]}, {"dilations": [2, 2]}])
+def test_transposed_convolutions_of_others_are_left_alone(given):
+    sketch = Sketch(6, 5)
+    weight = sketch.constant(np.ones((2, 2, 4, 4), np.float32))
+    attributes = {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [1, 1, 1, 1], **given}
+    out = sketch.node("ConvTranspose", ["image", weight], (None, None), **attributes)
+    model = sketch.model(out)
+    assert operators(spell_out_transposed(model)) == operators(model)
+
+
 def test_a_doubled_map_that_others_read_is_left_alone():
     sketch, up, out = decoder(6, 5)
     for model in (sketch.model(out, up), sketch.model(out, sketch.conv(up))):

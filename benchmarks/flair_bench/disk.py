@@ -89,6 +89,7 @@ def trivial_spec(bands: int) -> ModelSpec:
         tile_px=TILE_PX,
         margin_px=MARGIN_PX,
         precision="fp32",
+        agreement_fp32=None,
         classes=tuple(
             LandCoverClass(value=value, name=name, color=color, active=value <= bands)
             for value, (name, color) in enumerate(NOMENCLATURE, start=1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from flair_engine import backends
 from flair_engine.api import load
+from flair_engine.backends.open_vino import named_precision
 from flair_engine.errors import EngineError
 from flair_engine.options import RunOptions
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 PRECISIONS = {"openvino": ("fp32", "bf16")}
 """What engines that choose their own precision can compute in; the others follow the file."""
-TOLERANCE = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.99}
+TOLERANCE = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.99, "int8": 0.99, "int8 bf16": 0.98}
 """Least share of labels equal to PyTorch FP32 by precision. FP32 sums in another order flip only
-near-ties; 10 bits of mantissa (FP16) and 7 (BF16) widen what nearly ties by 2^13 and 2^16."""
+near-ties; 10 bits of mantissa (FP16) and 7 (BF16) widen what nearly ties by 2^13 and 2^16. INT8 has
+8 bits for the whole range of a tensor; beside bf16 the two may flip labels one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,11 @@ class Choice:
     def label(self) -> str:
         """`ort`, `openvino bf16`."""
         return f"{self.engine} {self.precision}" if self.precision else str(self.engine)
+
+    def computes_in(self, spec: ModelSpec) -> str:
+        """Return the precision that the opened backend of a model says it has."""
+        own: Any = self.precision
+        return named_precision(spec, own) if own else spec.precision
 
     def options(self, **others: Any) -> RunOptions:
         """Return the run options that name this engine."""

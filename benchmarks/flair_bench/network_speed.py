@@ -139,9 +139,11 @@ def _tiles(image_bhw: np.ndarray, spec: ModelSpec, count: int) -> np.ndarray:
 
 
 def run_name(choice: Choice, spec: ModelSpec, plan: Plan) -> str:
-    """Return what results call an engine, with the geometry where models differ in it."""
-    own = "" if len(plan.models) == 1 else f" {geometry_name(spec)}"
-    return f"{choice.label}{own}"
+    """Return what results call an engine; of several models the geometry, and INT8, too."""
+    if len(plan.models) == 1:
+        return choice.label
+    integers = " int8" if spec.precision == "int8" else ""
+    return f"{choice.label}{integers} {geometry_name(spec)}"
 
 
 def geometry_name(spec: ModelSpec) -> str:

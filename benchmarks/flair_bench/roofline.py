@@ -11,13 +11,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import onnx
-from onnx import helper
+from flair_export.flops import operations, shapes_of_one_tile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PRODUCTS = ("Conv", "MatMul", "Gemm")
+    import onnx
+
+PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 MOVERS = ("Resize", "MaxPool", "ArgMax", "Softmax", "Slice", "Transpose")
 """Operations that pass over memory on their own; the rest is taken for merged."""
 
@@ -56,15 +57,18 @@ class Layer:
 
 def layers(model: onnx.ModelProto) -> list[Layer]:
     """Return the nodes that cost something, for a batch of one."""
-    shapes = _shapes_of_one_tile(model)
+    shapes = shapes_of_one_tile(model)
     weights = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:  # integers as the numbers they stand for
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+            weights.update(node.output)
     found = []
     for node in model.graph.node:
         if node.op_type not in (*PRODUCTS, *MOVERS):
             continue
         names = [name for name in (*node.input, *node.output) if name and name not in weights]
         values = sum(math.prod(shapes[name]) for name in names if name in shapes)
-        found.append(Layer(node.op_type, _operations(node, shapes), values))
+        found.append(Layer(node.op_type, operations(node, shapes), values))
     return found
 
 
@@ -84,29 +88,3 @@ def bounds(model: onnx.ModelProto, core_px: int) -> list[dict[str, Any]]:
         {"name": name, "tiles_per_s": 1 / s, "new_mpx_per_s": core_px**2 / 1e6 / s}
         for name, s in seconds.items()
     ]
-
-
-def _operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    if node.op_type not in PRODUCTS:
-        return 0
-    left, right = (shapes[name] for name in node.input[:2])
-    if node.op_type == "Conv":
-        depth = math.prod(right[1:])  # input channels of the group, rows and columns of the kernel
-    else:
-        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-        depth = left[-2 if attributes.get("transA") else -1]
-    return 2 * depth * math.prod(shapes[node.output[0]])
-
-
-def _shapes_of_one_tile(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor at a batch of one."""
-    single = onnx.ModelProto()
-    single.CopyFrom(model)
-    for value in (*single.graph.input, *single.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    del single.graph.value_info[:]  # they may still carry the free batch axis
-    graph = onnx.shape_inference.infer_shapes(single, strict_mode=True, data_prop=True).graph
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for value in (*graph.value_info, *graph.input, *graph.output):
-        shapes[value.name] = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-    return shapes

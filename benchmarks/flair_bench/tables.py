@@ -209,8 +209,8 @@ def print_missing(missing: Mapping[str, str]) -> None:
 
 
 def with_precision(name: str, precision: str) -> str:
-    """Return a run's name with its precision, once."""
-    return name if precision in name.split() else f"{name} {precision}"
+    """Return a run's name with those words of its precision that it lacks."""
+    return " ".join([name, *(word for word in precision.split() if word not in name.split())])
 
 
 def percent(share: float) -> str:

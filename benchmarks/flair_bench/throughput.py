@@ -132,7 +132,7 @@ def _runners(
                     *("--quiet", "--overwrite", "--report", str(folder / f"{label}.json")),
                 ],
                 tile=geometry_name(spec),
-                precision=choice.precision or spec.precision,
+                precision=choice.computes_in(spec),
             )
         )
     return runners

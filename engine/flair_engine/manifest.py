@@ -22,7 +22,7 @@ SCHEMA = 1
 METADATA_KEY = "flair"
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("labels", "confidence", "probabilities")
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 TILE_STEP_PX = 32
 """Every network of the collection halves its input five times."""
 
@@ -63,6 +63,8 @@ class ModelSpec:
     margin_px: int
     """Context on each side of a tile whose labels are not kept."""
     precision: str
+    agreement_fp32: float | None
+    """Share of labels equal to the FP32 file's on the images INT8 was made with; None otherwise."""
     classes: tuple[LandCoverClass, ...]
     normalization: Normalization
     outputs: tuple[str, ...]
@@ -279,6 +281,10 @@ _RULES: dict[str, tuple[Any, str]] = {
     "tile_px": (_is_int, "a whole number"),
     "margin_px": (_is_int, "a whole number"),
     "precision": (lambda v: v in PRECISIONS, " or ".join(PRECISIONS)),
+    "agreement_fp32": (
+        lambda v: v is None or (_is_number(v) and 0 <= v <= 1),
+        "a share from 0 to 1, or null",
+    ),
     "classes": (
         lambda v: _is_list_of(_is_class)(v) and any(entry["active"] for entry in v),
         "classes {value 1..255, name, color #rrggbb, active}, one active at least",

@@ -61,7 +61,8 @@ class RunOptions:
     threads: int | None = None
     """CPU threads, of inference on the CPU and of decoding."""
     precision: Precision | None = None
-    """What engine `openvino` computes in, FP32 unless told otherwise; not for other engines."""
+    """What engine `openvino` computes in, beside INT8; FP32 unless told otherwise. Not for other
+    engines."""
     plan_cache: Path | None = None
     """Folder of TensorRT plans; None is `flair-engine/plans` in the user's cache folder."""
     tactic_sources: str | None = None

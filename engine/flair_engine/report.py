@@ -22,7 +22,10 @@ class Report:
     description: str
     precision: str
     agreement_fp32: float | None
-    """Share of labels equal to FP32's on the first tiles, where the engine computes in less."""
+    """Share of labels equal on the first tiles to those of the same file with FP32 in place of what
+    the engine was told to compute in; None where that is FP32."""
+    exported_agreement_fp32: float | None
+    """Share of labels of an INT8 file equal to FP32's, as measured when it was exported."""
     batch: int
     slots: int
     tile_px: int
@@ -75,9 +78,12 @@ class Report:
     def closing_line(self) -> str:
         """One line for people."""
         busy = self.busy_s[self.slowest_stage] / self.wall_s
-        agreement = ""
+        agreement, exported = "", self.exported_agreement_fp32
+        if exported is not None:
+            agreement = f"; INT8 gave {exported:.2%} the labels of FP32 at export"
         if self.agreement_fp32 is not None:
-            agreement = f"; {self.agreement_fp32:.2%} the labels of FP32 on the first tiles"
+            other = "the same file in FP32" if agreement else "FP32"
+            agreement += f"; {self.agreement_fp32:.2%} the labels of {other} on the first tiles"
         return (
             f"{self.output}: {self.pixels / 1e6:.2f} Mpx in {self.wall_s:.1f} s, "
             f"{self.mpx_per_s:.2f} Mpx/s, {self.km2_per_h:.1f} km²/h; "

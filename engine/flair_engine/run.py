@@ -241,6 +241,7 @@ class Run:
             description=backend.description,
             precision=backend.precision,
             agreement_fp32=backend.agreement_fp32,
+            exported_agreement_fp32=spec.agreement_fp32,
             batch=backend.batch,
             slots=len(backend.slots),
             tile_px=spec.tile_px,

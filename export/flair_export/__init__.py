@@ -5,6 +5,7 @@ which never imports this package.
 """
 
 from flair_export.cards import CARDS, Card, find_card
+from flair_export.compare import Agreement
 from flair_export.errors import (
     CardError,
     CheckpointError,
@@ -14,8 +15,8 @@ from flair_export.errors import (
     OptionError,
     VerificationError,
 )
-from flair_export.publish import ExportOptions, export, export_fp16
-from flair_export.verify import Agreement, Verdict
+from flair_export.publish import ExportOptions, export, export_fp16, export_int8
+from flair_export.verify import Verdict
 
 __all__ = [
     "CARDS",
@@ -32,5 +33,6 @@ __all__ = [
     "VerificationError",
     "export",
     "export_fp16",
+    "export_int8",
     "find_card",
 ]

@@ -18,18 +18,21 @@ from flair_export.cards import CARDS
 from flair_export.errors import OptionError, VerificationError
 from flair_export.prebuild import PlanOptions, prebuild
 from flair_export.precision import FP16_MAX
-from flair_export.publish import ExportOptions, export, export_fp16
+from flair_export.publish import ExportOptions, export, export_fp16, export_int8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from flair_engine.manifest import ModelSpec
+    from flair_export.compare import Agreement, Comparison
     from flair_export.half import HalfVerdict
-    from flair_export.verify import Agreement, Verdict
+    from flair_export.integers import IntegerVerdict
+    from flair_export.verify import Verdict
 
 INTERRUPTED = 130
 """128 + SIGINT, what a shell expects of a command ended by Ctrl-C."""
 LAYERS_SHOWN = 5
+IMAGE_OPTIONS = ("--verify", "--calibrate")
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -69,7 +72,15 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
-    help="fp16 is what TensorRT runs; of a checkpoint, or of an FP32 .onnx without torch.",
+    help="fp16 is what TensorRT runs, int8 is for CPUs; of a checkpoint, or of an FP32 .onnx "
+    "without torch.",
+)
+@click.option(
+    "--calibrate",
+    metavar="IMAGE...",
+    multiple=True,
+    type=Path,
+    help="With int8: rasters like those to be mapped, all names up to the next option.",
 )
 @click.option(
     "--engine",
@@ -113,6 +124,7 @@ def export_command(
     margin_px: int,
     verify: tuple[Path, ...],
     precision: str,
+    calibrate: tuple[Path, ...],
     engine: str | None,
     device: str | None,
     batch: int | None,
@@ -126,7 +138,7 @@ def export_command(
     """Export a FLAIR checkpoint to one ONNX file and prove that it gives PyTorch's labels.
 
     CHECKPOINT is a .pth, .pt, .ckpt or .safetensors file, or a Hugging Face Hub id; with
-    --precision fp16 or --engine trt also an .onnx file made here.
+    --precision fp16 or int8 and with --engine trt also an .onnx file made here.
     """
     is_onnx = Path(checkpoint).suffix == ".onnx"
     if engine:
@@ -148,29 +160,32 @@ def export_command(
         raise click.UsageError("Missing option '-o' / '--output': the file to write")
     if is_onnx and precision == "fp32":
         raise OptionError(
-            f"{checkpoint}: is exported already: add --precision fp16 or --engine trt, or give a "
-            "checkpoint"
+            f"{checkpoint}: is exported already: add --precision fp16 or int8 or --engine trt, or "
+            "give a checkpoint"
         )
+    if calibrate and precision != "int8":
+        raise OptionError(f"--calibrate is for --precision int8, not {precision}: leave it out")
     options = ExportOptions(
         model=model,
         outputs=tuple(name.strip() for name in outputs.split(",")),
         tile_px=tile_px,
         margin_px=margin_px,
         verify=verify,
+        calibrate=calibrate,
         context_crop=not no_context_crop,
         trust_checkpoint=trust_checkpoint,
         overwrite=overwrite,
     )
     try:
         with Console(stderr=True).status("starting") as status:
-            verdict, half = _exported(precision, checkpoint, output, options, status.update)
+            verdict, lower = _exported(precision, checkpoint, output, options, status.update)
     except VerificationError as error:
         _print_verdict(error.verdict)
         raise
     if verdict is not None:
         _print_verdict(verdict)
-    if half is not None:
-        _print_half(half)
+    if lower is not None:
+        _print_lower(lower)
     click.echo(f"\n{output} is ready. Next: {_next_command(output)}")
 
 
@@ -180,9 +195,11 @@ def _exported(
     output: Path,
     options: ExportOptions,
     progress: Callable[[str], None],
-) -> tuple[Verdict | None, HalfVerdict | None]:
+) -> tuple[Verdict | None, HalfVerdict | IntegerVerdict | None]:
     if precision == "fp16":
         return export_fp16(checkpoint, output, options, progress=progress)
+    if precision == "int8":
+        return export_int8(checkpoint, output, options, progress=progress)
     return export(checkpoint, output, options, progress=progress), None
 
 
@@ -229,14 +246,15 @@ def _outcome(error: BaseException) -> tuple[int, str]:
 
 
 def _spread(arguments: Sequence[str]) -> list[str]:
-    """Repeat --verify before each of the names that follow it, as a shell expands `*.tif`."""
+    """Repeat an option of IMAGE... before each name that follows it, as a shell expands `*.tif`."""
     spread: list[str] = []
-    taking = False
+    taking = ""
     for previous, argument in zip(["", *arguments], arguments, strict=False):
         if argument.startswith("-"):
-            taking = argument.partition("=")[0] == "--verify"
-        elif taking and previous != "--verify":
-            spread.append("--verify")
+            option = argument.partition("=")[0]
+            taking = option if option in IMAGE_OPTIONS else ""
+        elif taking and previous != taking:
+            spread.append(taking)
         spread.append(argument)
     return spread
 
@@ -277,6 +295,24 @@ def _print_verdict(verdict: Verdict) -> None:
         console.print(f"largest {name} difference {counts} of 255")
 
 
+def _print_lower(verdict: HalfVerdict | IntegerVerdict) -> None:
+    from flair_export.half import HalfVerdict
+
+    if isinstance(verdict, HalfVerdict):
+        _print_half(verdict)
+    else:
+        _print_integer(verdict)
+
+
+def _print_integer(verdict: IntegerVerdict) -> None:
+    _print_agreement("Labels of INT8 against FP32", verdict)
+    click.echo(f"ranges measured on {verdict.measured}")
+    total = len(verdict.integer) + len(verdict.kept_fp32)
+    click.echo(f"{len(verdict.integer)} of {total} convolutions compute in INT8, in FP32 stay:")
+    for name in verdict.kept_fp32:
+        click.echo(f"  {name}")
+
+
 def _print_half(half: HalfVerdict) -> None:
     _print_agreement("Labels of FP16 against FP32 (weights only: a CPU computes in FP32)", half)
     click.echo(f"largest numbers by layer, where FP16 ends at {FP16_MAX:,.0f}:")
@@ -285,7 +321,7 @@ def _print_half(half: HalfVerdict) -> None:
     click.echo(f"layers kept in FP32 between Casts: {', '.join(half.kept_fp32) or 'none'}")
 
 
-def _print_agreement(title: str, verdict: Verdict | HalfVerdict) -> None:
+def _print_agreement(title: str, verdict: Comparison) -> None:
     table = Table(title=title)
     table.add_column("")
     for title in ("pixels", "different", "equal %"):
@@ -309,6 +345,11 @@ def _print_spec(spec: ModelSpec) -> None:
     for name, value in (
         ("name", spec.name),
         ("network", f"{spec.architecture}, {spec.precision}"),
+        *(
+            [("labels of FP32", f"{spec.agreement_fp32:.2%} on the images it was made with")]
+            if spec.agreement_fp32 is not None
+            else []
+        ),
         ("bands", ", ".join(f"{band} ({mean:g} ± {std:g})" for band, mean, std in statistics)),
         ("ground sampling", f"{spec.gsd_m:g} m"),
         ("tile", f"{spec.tile_px} px, margin {spec.margin_px} px, keeps {spec.core_px} px"),

@@ -14,11 +14,12 @@ def gflop_per_tile(model: onnx.ModelProto) -> float:
 
     A multiplication and its addition count as two. Everything else is a few percent more.
     """
-    shapes = _shapes_of_one_tile(model)
-    return sum(_operations(node, shapes) for node in model.graph.node) / 1e9
+    shapes = shapes_of_one_tile(model)
+    return sum(operations(node, shapes) for node in model.graph.node) / 1e9
 
 
-def _operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+def operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+    """Return those of one node, 0 where it neither convolves nor multiplies matrices."""
     if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
         return 0
     left, right = (shapes[name] for name in node.input[:2])
@@ -31,12 +32,13 @@ def _operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int
     return 2 * depth * math.prod(shapes[node.output[0]])
 
 
-def _shapes_of_one_tile(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+def shapes_of_one_tile(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor at a batch of one."""
     single = onnx.ModelProto()
     single.CopyFrom(model)
     for value in (*single.graph.input, *single.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
+    del single.graph.value_info[:]  # they may still carry the free batch axis
     graph = onnx.shape_inference.infer_shapes(single, strict_mode=True, data_prop=True).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):

@@ -6,19 +6,17 @@ rounding of the weights alone; what a GPU's FP16 arithmetic adds is judged where
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import onnx
 
-from flair_engine.backends.onnx_runtime import open_session
-from flair_engine.manifest import INPUT_NAME, read_model_spec
+from flair_engine.manifest import read_model_spec
+from flair_export.compare import Comparison, compare_files
 from flair_export.errors import ExportError
 from flair_export.precision import casts, largest_activations, to_fp16
 from flair_export.samples import check_images, sources
-from flair_export.verify import Agreement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,24 +33,13 @@ LEAST = 0.995
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HalfVerdict:
+class HalfVerdict(Comparison):
     """What the conversion found; agreement is of the weights only, see the module."""
 
-    sources: tuple[Agreement, ...]
-    classes: tuple[Agreement, ...]
     largest: tuple[tuple[str, float], ...]
     """Tensors and their largest absolute value, largest first; FP16 ends at 65,504."""
     kept_fp32: tuple[str, ...]
     casts: tuple[str, ...]
-
-    @property
-    def total(self) -> Agreement:
-        """Agreement over all sources."""
-        return Agreement(
-            name="total",
-            pixels=sum(source.pixels for source in self.sources),
-            different=sum(source.different for source in self.sources),
-        )
 
 
 def halve(
@@ -74,10 +61,10 @@ def halve(
     progress("converting to FP16")
     conversion = to_fp16(full, largest)
     onnx.save(conversion.model, str(output))
-    by_source, by_class = _compare(spec, (model, output), images, progress)
+    found = compare_files(spec, (model, output), sources(spec, images), progress)
     verdict = HalfVerdict(
-        sources=by_source,
-        classes=by_class,
+        sources=found.sources,
+        classes=found.classes,
         largest=tuple(sorted(largest.items(), key=lambda entry: -entry[1])),
         kept_fp32=conversion.kept_fp32,
         casts=tuple(casts(conversion.model)),
@@ -93,38 +80,3 @@ def halve(
 def _measured(spec: ModelSpec, images: Sequence[Path]) -> Iterator[np.ndarray]:
     for source in sources(spec, images):
         yield from (tile.image for tile in islice(source.tiles, MEASURED_TILES))
-
-
-def _compare(
-    spec: ModelSpec,
-    files: tuple[Path, Path],
-    images: Sequence[Path],
-    progress: Callable[[str], None],
-) -> tuple[tuple[Agreement, ...], tuple[Agreement, ...]]:
-    """Return the agreement of the labels of two files by source and by class of the first."""
-    full, half = map(open_session, files)
-    pixels, different = Counter[int](), Counter[int]()
-    by_source = []
-    for source in sources(spec, images):
-        before = pixels.total(), different.total()
-        for number, tile in enumerate(source.tiles):
-            progress(f"comparing on {source.name}: tile {number + 1} of {source.count}")
-            batch = {INPUT_NAME: tile.image[None]}
-            expected, found = (
-                session.run(["labels"], batch)[0][0, : tile.height, : tile.width]
-                for session in (full, half)
-            )
-            pixels.update(expected.ravel().tolist())
-            different.update(expected[expected != found].tolist())
-        by_source.append(
-            Agreement(
-                name=source.name,
-                pixels=pixels.total() - before[0],
-                different=different.total() - before[1],
-                note=source.note,
-            )
-        )
-    return tuple(by_source), tuple(
-        Agreement(name=entry.name, pixels=pixels[entry.value], different=different[entry.value])
-        for entry in spec.active_classes
-    )

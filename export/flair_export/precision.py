@@ -18,9 +18,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from flair_engine.backends.onnx_runtime import open_session
 from flair_engine.manifest import INPUT_NAME, attach_manifest, spec_of
-from flair_export.errors import ExportError, OptionError
+from flair_export.activations import measured_ranges
+from flair_export.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,29 +49,10 @@ class Conversion:
 def largest_activations(model: onnx.ModelProto, tiles: Iterable[np.ndarray]) -> dict[str, float]:
     """Return the largest absolute value of every FP32 tensor between image and outputs.
 
-    By tensor name, over `tiles`, uint8 [bands, T, T] each, run by ONNX Runtime in FP32.
+    By tensor name, over `tiles`, uint8 [bands, T, T] each. Raises ExportError.
     """
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    names = sorted(_activations(model))
-    for name in names:
-        probe.graph.node.append(helper.make_node("Abs", [name], [f"{name}/abs"]))
-        probe.graph.node.append(
-            helper.make_node("ReduceMax", [f"{name}/abs"], [f"{name}/max"], keepdims=0)
-        )
-        probe.graph.output.append(
-            helper.make_tensor_value_info(f"{name}/max", TensorProto.FLOAT, [])
-        )
-    session = open_session(probe.SerializeToString())
-    largest = np.zeros(len(names))
-    for tile in tiles:
-        found = session.run([f"{name}/max" for name in names], {INPUT_NAME: tile[None]})
-        largest = np.maximum(largest, np.array(found, np.float64))
-    if not np.isfinite(largest).all():
-        raise ExportError(
-            "the network gives infinite or undefined numbers already in FP32: export it again"
-        )
-    return dict(zip(names, largest.tolist(), strict=True))
+    ranges = measured_ranges(model, sorted(_activations(model)), tiles)
+    return {name: max(-low, high, 0.0) for name, (low, high) in ranges.items()}
 
 
 def to_fp16(model: onnx.ModelProto, largest: Mapping[str, float] | None = None) -> Conversion:

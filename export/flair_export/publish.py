@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flair_engine.backends.onnx_runtime import import_onnxruntime
 from flair_engine.errors import OutputError, WriteError
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from flair_export.half import HalfVerdict
+    from flair_export.integers import IntegerVerdict
     from flair_export.verify import Verdict
 
+Converted = TypeVar("Converted")
 PACKAGES = ("torch", "segmentation_models_pytorch", "safetensors", "huggingface_hub")
 """What the `export` extra brings."""
 
@@ -45,6 +47,8 @@ class ExportOptions:
     """Pixels on each side of a tile whose labels are not kept."""
     verify: tuple[Path, ...] = ()
     """Rasters to prove the export on, besides noise and a synthetic scene."""
+    calibrate: tuple[Path, ...] = ()
+    """Rasters like those to be mapped, that `export_int8` measures."""
     context_crop: bool = True
     """Compute only what the kept centre of a tile needs, with upsampling folded into convolutions;
     False for the graph as PyTorch has it, to compare."""
@@ -73,16 +77,18 @@ def export(
     from flair_export.context_crop import crop_context
     from flair_export.graph import build_graph, check_graph, with_logits
     from flair_export.network import LabelNetwork
-    from flair_export.samples import check_images
+    from flair_export.samples import calibration, check_images
     from flair_export.upsampling import fold_upsampling, spell_out_transposed
     from flair_export.verify import verify
 
     progress(f"reading {checkpoint}")
     read = read_checkpoint(str(checkpoint), trust=options.trust_checkpoint)
     card = choose_card(read, options.model or _named_by_hub_id(str(checkpoint)))
-    check_images(options.verify, card.bands)
+    check_images((*options.verify, *options.calibrate), card.bands)
     net = load_network(read, card)
     spec = model_spec(card, weights_name(str(checkpoint)), read.sha256, options)
+    if options.calibrate:
+        calibration(spec, options.calibrate)  # refuses too few tiles before the long work
     progress("building the graph")
     model = build_graph(LabelNetwork(net, spec), spec)
     if options.context_crop:
@@ -118,17 +124,55 @@ def export_fp16(
     from flair_export.half import halve
 
     options = options or ExportOptions()
-    path = Path(output)
+
+    def convert(full: Path, temporary: Path) -> HalfVerdict:
+        return halve(full, temporary, options.verify, progress)
+
+    return _converted(source, Path(output), options, convert, progress)
+
+
+def export_int8(
+    source: str | Path,
+    output: str | Path,
+    options: ExportOptions,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Verdict | None, IntegerVerdict]:
+    """Write the INT8 model of a weights file, a Hub id or an FP32 file of `export` to `output`.
+
+    Measures `options.calibrate`; returns and raises as `export_fp16`.
+    """
+    from flair_export.integers import quantize
+
+    if not options.calibrate:
+        raise OptionError(
+            "precision int8 has to measure images like those to be mapped: name some with "
+            "--calibrate"
+        )
+
+    def convert(full: Path, temporary: Path) -> IntegerVerdict:
+        return quantize(full, temporary, options.calibrate, options.verify, progress)
+
+    return _converted(source, Path(output), options, convert, progress)
+
+
+def _converted(
+    source: str | Path,
+    output: Path,
+    options: ExportOptions,
+    convert: Callable[[Path, Path], Converted],
+    progress: Callable[[str], None],
+) -> tuple[Verdict | None, Converted]:
+    """Put at `output` what `convert` makes of an FP32 file, exported first where need be."""
     if Path(source).suffix == ".onnx":
-        _check_output(path, overwrite=options.overwrite)
-        with _at_last(path) as temporary:
-            return None, halve(Path(source), temporary, options.verify, progress)
-    _check_request(path, options)
-    with _at_last(path) as temporary:
+        _check_output(output, overwrite=options.overwrite)
+        with _at_last(output) as temporary:
+            return None, convert(Path(source), temporary)
+    _check_request(output, options)
+    with _at_last(output) as temporary:
         full = temporary.with_suffix(".onnx")
         try:
             verdict = export(source, full, replace(options, overwrite=True), progress)
-            return verdict, halve(full, temporary, options.verify, progress)
+            return verdict, convert(full, temporary)
         finally:
             full.unlink(missing_ok=True)
 
@@ -193,6 +237,7 @@ def model_spec(card: Card, name: str, sha256: str, options: ExportOptions) -> Mo
         tile_px=options.tile_px,
         margin_px=options.margin_px,
         precision="fp32",
+        agreement_fp32=None,
         classes=card.classes,
         normalization=card.normalization,
         outputs=options.outputs,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 NOISE_TILES = 2
 SCENE_TILES = 4
 IMAGE_TILES = 200
+CALIBRATION_PX = 2**23
+"""Pixels measured, in whole tiles: 32 of 512 px, 2 of 2048 px, and as many to compare on."""
 SEED = 20240917
 
 
@@ -50,7 +52,7 @@ def sources(spec: ModelSpec, images: Sequence[Path]) -> Iterator[Source]:
     yield Source("noise", f"{NOISE_TILES} tiles", NOISE_TILES, _noise(spec))
     yield _scene(spec)
     if images:
-        yield _images(spec, images)
+        yield image_source(spec, images)
 
 
 def check_images(images: Sequence[Path], bands: Sequence[str]) -> None:
@@ -97,15 +99,45 @@ def _scene(spec: ModelSpec) -> Source:
     return Source("synthetic scene", note, len(chosen), tiles)
 
 
-def _images(spec: ModelSpec, images: Sequence[Path]) -> Source:
+def image_source(spec: ModelSpec, images: Sequence[Path]) -> Source:
+    """Return at most 200 tiles spread evenly over `images`."""
+    grids, total = _grids(spec, images)
+    return _chosen("images", images, grids, evenly(total, IMAGE_TILES))
+
+
+def calibration(spec: ModelSpec, images: Sequence[Path]) -> tuple[Source, Source]:
+    """Return tiles of `images` to measure ranges on, and others between them to compare on.
+
+    Raises ImageError where there is but one tile.
+    """
+    grids, total = _grids(spec, images)
+    chosen = evenly(total, 2 * max(1, CALIBRATION_PX // spec.tile_px**2))
+    if len(chosen) == 1:
+        raise ImageError(
+            f"{images[0]}: holds one tile of {spec.tile_px} px; calibration measures some tiles "
+            "and compares labels on others: give more or larger --calibrate images"
+        )
+    return (
+        _chosen("calibration images", images, grids, chosen[::2]),
+        _chosen("calibration images, other tiles", images, grids, chosen[1::2]),
+    )
+
+
+def _grids(spec: ModelSpec, images: Sequence[Path]) -> tuple[list[Grid], int]:
+    """Return the grid of each image, and the number of tiles of all."""
     grids = []
     for path in images:
         with _opened(path) as image:
             grids.append(_grid(image.height, image.width, spec))
+    return grids, sum(grid.rows * grid.cols for grid in grids)
+
+
+def _chosen(
+    name: str, images: Sequence[Path], grids: Sequence[Grid], chosen: Sequence[int]
+) -> Source:
     total = sum(grid.rows * grid.cols for grid in grids)
-    chosen = evenly(total, IMAGE_TILES)
-    note = f"{len(chosen)} of {total} tiles of {len(images)} images"
-    return Source("images", note, len(chosen), _image_tiles(images, grids, chosen))
+    note = f"{len(chosen)} of {total} tiles of {len(images)} image{'s'[: len(images) != 1]}"
+    return Source(name, note, len(chosen), _image_tiles(images, grids, chosen))
 
 
 def _image_tiles(

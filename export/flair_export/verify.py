@@ -16,6 +16,7 @@ import numpy as np
 
 from flair_engine.backends.onnx_runtime import open_session
 from flair_engine.manifest import INPUT_NAME, ModelSpec, read_model_spec
+from flair_export.compare import Agreement, Comparison, by_class
 from flair_export.errors import ExportError
 from flair_export.samples import sources
 
@@ -38,44 +39,13 @@ LOGITS_EVERY = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Agreement:
-    """Label agreement over some pixels."""
-
-    name: str
-    """The class, or where the tiles come from."""
-    pixels: int
-    """Pixels compared; for a class those the reference gives it."""
-    different: int
-    """Pixels among them whose label differs."""
-    note: str = ""
-
-    @property
-    def share(self) -> float:
-        """Share of equal labels, 0..1; 1 where there are no pixels."""
-        return 1 - self.different / self.pixels if self.pixels else 1.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class Verdict(Comparison):
     """What the comparison found."""
 
-    sources: tuple[Agreement, ...]
-    """Noise, synthetic scene and, where given, images."""
-    classes: tuple[Agreement, ...]
-    """The active classes, by ascending value; the class is the reference's."""
     logit_difference: float
     """Largest absolute difference of a logit, over every fourth batch of tiles."""
     count_differences: dict[str, int]
     """Largest difference of each output but the labels, in counts of 255."""
-
-    @property
-    def total(self) -> Agreement:
-        """Agreement over all sources."""
-        return Agreement(
-            name="total",
-            pixels=sum(source.pixels for source in self.sources),
-            different=sum(source.different for source in self.sources),
-        )
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -140,14 +110,7 @@ def verify(
         )
     return Verdict(
         sources=tuple(by_source),
-        classes=tuple(
-            Agreement(
-                name=entry.name,
-                pixels=tally.pixels[entry.value],
-                different=tally.different[entry.value],
-            )
-            for entry in spec.active_classes
-        ),
+        classes=by_class(spec, tally.pixels, tally.different),
         logit_difference=tally.logit_difference,
         count_differences=tally.count_differences,
     )

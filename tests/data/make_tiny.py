@@ -26,6 +26,7 @@ SPEC = ModelSpec(
     tile_px=TILE,
     margin_px=MARGIN,
     precision="fp32",
+    agreement_fp32=None,
     classes=(
         LandCoverClass(value=1, name="first", color="#db0e9a", active=True),
         LandCoverClass(value=2, name="second", color="#938e7b", active=False),

@@ -91,3 +91,14 @@ def fp16_path(tiny_path, tmp_path):
     path = tmp_path / "model.fp16.onnx"
     onnx.save(model, path)
     return path
+
+
+@pytest.fixture
+def int8_path(tiny_path, tmp_path):
+    """The golden model under a manifest that says it is INT8."""
+    model = onnx.load(tiny_path)
+    changes = {"precision": "int8", "agreement_fp32": 0.9876}
+    attach_manifest(model, dataclasses.replace(spec_of(model, "tiny"), **changes))
+    path = tmp_path / "int8.onnx"
+    onnx.save(model, path)
+    return path

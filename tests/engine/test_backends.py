@@ -114,3 +114,21 @@ def test_cuda_that_was_asked_for_is_not_replaced(no_cuda, ask, tiny_path):
         EngineError, match="device cuda:1 was asked for but this onnxruntime has no"
     ):
         ask(tiny_path, "ort", device="cuda:1")
+
+
+@pytest.mark.parametrize("engine", ["auto", "ort"])
+def test_int8_runs_on_the_cpu_though_there_is_a_gpu(one_machine, ask, int8_path, engine):
+    backend = ask(int8_path, engine)
+    assert (backend.engine, backend.device, backend.precision) == ("ort", "cpu", "int8")
+    backend.close()
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "place"),
+    [("trt", {}, "engine trt"), ("auto", {"device": "cuda:1"}, "cuda:1")],
+)
+def test_int8_is_refused_on_a_gpu(one_machine, ask, int8_path, engine, options, place):
+    with pytest.raises(
+        EngineError, match=rf"int8.onnx: is int8, which is for CPUs: give the .* to {place}, or use"
+    ):
+        ask(int8_path, engine, **options)

@@ -50,7 +50,9 @@ FAULTS = [
     ("tile_px", 32.0, "tile_px is 32.0, expected a whole number"),
     ("tile_px", 33, "tile 33 px is not a positive multiple of 32"),
     ("margin_px", 16, "margin 16 px leaves nothing"),
-    ("precision", "int8", 'precision is "int8", expected fp32 or fp16'),
+    ("precision", "int4", 'precision is "int4", expected fp32 or fp16 or int8'),
+    ("agreement_fp32", 1.5, "agreement_fp32 is 1.5, expected a share from 0 to 1, or null"),
+    ("agreement_fp32", "99%", 'agreement_fp32 is "99%", expected a share'),
     ("classes", [], r"classes is \[\], expected classes"),
     ("classes", [{"value": 1}], "expected classes"),
     ("normalization", {"mean": [0.0], "std": [1.0]}, "one mean and std for each of 2 bands"),
@@ -78,7 +80,7 @@ def test_class_values_must_ascend(manifest):
 def test_every_fault_comes_in_one_message(manifest):
     del manifest["bands"]
     manifest["colour"] = 1
-    manifest["precision"] = "int8"
+    manifest["precision"] = "int4"
     with pytest.raises(ManifestError, match=r"bands is missing; colour is unknown; precision"):
         parse_manifest(json.dumps(manifest), "model.onnx")
 

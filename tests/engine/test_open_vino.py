@@ -150,3 +150,18 @@ def test_a_failure_in_the_runtime_is_an_inference_error(tiny_path, spec):
     with pytest.raises(InferenceError, match="failed on a batch of 1 tiles of 32 px: no memory"):
         backend.slots[0].wait()
     backend.close()
+
+
+@pytest.mark.usefixtures("any_bf16")
+@pytest.mark.parametrize(
+    ("precision", "said"), [(None, "int8"), ("fp32", "int8"), ("bf16", "int8 bf16")]
+)
+def test_what_is_computed_beside_int8_is_said(make_raster, int8_path, tmp_path, precision, said):
+    path, _ = make_raster(height=90, width=90)
+    options = RunOptions(engine="openvino", precision=precision)
+    report = segment(int8_path, [path], tmp_path / "map.tif", options)
+    assert report.precision == said
+    assert f" in {said} on " in report.description
+    assert report.exported_agreement_fp32 == 0.9876
+    assert "; INT8 gave 98.76% the labels of FP32 at export" in report.closing_line
+    assert ("the labels of the same file in FP32 on" in report.closing_line) == (said != "int8")

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from flair_engine.manifest import OUTPUT_NAMES
+from flair_export.compare import Agreement
 from flair_export.errors import ExportError
 from flair_export.graph import build_graph, with_logits
 from flair_export.network import LabelNetwork
-from flair_export.verify import Agreement, Verdict, reference_logits, reference_outputs, verify
+from flair_export.verify import Verdict, reference_logits, reference_outputs, verify
 
 from .conftest import shift_bias, small_spec
 from .test_network import noise

@@ -57,7 +57,7 @@ class Backend(Protocol):
     """Runtime, version and device for people, e.g. `ONNX Runtime 1.20.1 on 8 CPU threads`."""
     spec: ModelSpec
     precision: str
-    """What it computes in: `fp32`, `fp16` or `bf16`."""
+    """What it computes in: `fp32`, `fp16`, `bf16`, `int8` with the rest in FP32, or `int8 bf16`."""
     batch: int
     """Tiles per slot."""
 
@@ -89,7 +89,7 @@ class Request:
     slots: int = 2
     threads: int | None = None
     precision: Precision | None = None
-    """What engine `openvino` computes in; not for other engines."""
+    """What engine `openvino` computes in, beside INT8; not for other engines."""
     plan_cache: Path | None = None
     """Folder of TensorRT plans; None is the one in the user's cache folder."""
     tactic_sources: str | None = None
@@ -117,6 +117,13 @@ def open_backend(request: Request, engine: EngineName = "auto") -> Backend:
             "openvino"
         )
     choices = _choices(engine, request.device)
+    if request.spec.precision == "int8":
+        choices = [(name, device) for name, device in choices if device == "cpu"]
+        if not choices:
+            raise EngineError(
+                f"{request.model}: is int8, which is for CPUs: give the FP16 or FP32 file to "
+                f"{request.device or f'engine {engine}'}, or use --engine ort --device cpu"
+            )
     if not choices:
         raise EngineError(
             f"engine {engine} does not run on {request.device}: leave out --device, or use "

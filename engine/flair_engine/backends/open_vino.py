@@ -1,4 +1,7 @@
-"""OpenVINO on the CPU, in FP32 or bf16, with one asynchronous request per slot."""
+"""OpenVINO on the CPU, in FP32 or bf16, with one asynchronous request per slot.
+
+Of an INT8 file that is what the rest computes in; bf16 is compared with FP32 in its place.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ class OpenVinoBackend:
         if precision == "bf16":
             _check_bf16(core)
         self.spec = spec
-        self.precision: str = precision
+        self.precision = named_precision(spec, precision)
         self.batch = batch or 1
         shape = (self.batch, len(spec.bands), spec.tile_px, spec.tile_px)
         streams = min(STREAMS, threads)
@@ -96,7 +99,7 @@ class OpenVinoBackend:
             self.comparison = Comparison(reference)
         version = runtime.__version__.partition("-")[0]
         place = f"{threads} CPU thread{'s'[: threads != 1]}"
-        self.description = f"OpenVINO {version} in {precision} on {place}"
+        self.description = f"OpenVINO {version} in {self.precision} on {place}"
         self._requests = [compiled.create_infer_request() for _ in range(slots)]
         self.slots: Sequence[OpenVinoSlot] = []
         for request in self._requests:
@@ -120,6 +123,13 @@ class OpenVinoBackend:
         for request in self._requests:
             request.wait()
         self._requests = []
+
+
+def named_precision(spec: ModelSpec, precision: Precision) -> str:
+    """Return what a model is computed in: FP32 beside INT8 goes without saying."""
+    if spec.precision != "int8":
+        return precision
+    return "int8" if precision == "fp32" else f"int8 {precision}"
 
 
 class Comparison:

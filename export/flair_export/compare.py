@@ -1,0 +1,96 @@
+"""How many labels of two networks or files are equal: by source of the tiles, and by class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flair_engine.backends.onnx_runtime import open_session
+from flair_engine.manifest import INPUT_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from flair_engine.manifest import ModelSpec
+    from flair_export.samples import Source
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """Label agreement over some pixels."""
+
+    name: str
+    """The class, or where the tiles come from."""
+    pixels: int
+    """Pixels compared; for a class those the reference gives it."""
+    different: int
+    """Pixels among them whose label differs."""
+    note: str = ""
+
+    @property
+    def share(self) -> float:
+        """Share of equal labels, 0..1; 1 where there are no pixels."""
+        return 1 - self.different / self.pixels if self.pixels else 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Label agreement over all tiles."""
+
+    sources: tuple[Agreement, ...]
+    """By where the tiles come from."""
+    classes: tuple[Agreement, ...]
+    """The active classes, by ascending value; the class is the reference's."""
+
+    @property
+    def total(self) -> Agreement:
+        """Agreement over all sources."""
+        return Agreement(
+            name="total",
+            pixels=sum(source.pixels for source in self.sources),
+            different=sum(source.different for source in self.sources),
+        )
+
+
+def compare_files(
+    spec: ModelSpec,
+    files: tuple[Path, Path],
+    sources: Iterable[Source],
+    progress: Callable[[str], None],
+) -> Comparison:
+    """Compare the labels of two ONNX files of `spec`, the reference first, in ONNX Runtime."""
+    reference, other = map(open_session, files)
+    pixels, different = Counter[int](), Counter[int]()
+    by_source = []
+    for source in sources:
+        before = pixels.total(), different.total()
+        for number, tile in enumerate(source.tiles):
+            progress(f"comparing on {source.name}: tile {number + 1} of {source.count}")
+            batch = {INPUT_NAME: tile.image[None]}
+            expected, found = (
+                session.run(["labels"], batch)[0][0, : tile.height, : tile.width]
+                for session in (reference, other)
+            )
+            pixels.update(expected.ravel().tolist())
+            different.update(expected[expected != found].tolist())
+        by_source.append(
+            Agreement(
+                name=source.name,
+                pixels=pixels.total() - before[0],
+                different=different.total() - before[1],
+                note=source.note,
+            )
+        )
+    return Comparison(sources=tuple(by_source), classes=by_class(spec, pixels, different))
+
+
+def by_class(
+    spec: ModelSpec, pixels: Counter[int], different: Counter[int]
+) -> tuple[Agreement, ...]:
+    """Return the agreement of each active class from counts by label."""
+    return tuple(
+        Agreement(name=entry.name, pixels=pixels[entry.value], different=different[entry.value])
+        for entry in spec.active_classes
+    )

@@ -184,6 +184,7 @@ def _figures(
     return {
         "tile_px": spec.tile_px,
         "margin_px": spec.margin_px,
+        "precision": spec.precision,
         "equal_to_whole": float((labels == whole).mean()),
         "equal_to_first": float((labels == official).mean()),
         "seam_different": seam,

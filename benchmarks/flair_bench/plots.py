@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from flair_bench.parity import unpacked
-from flair_bench.tables import with_precision
+from flair_bench.tables import geometry_label, with_precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,7 +125,7 @@ def geometry(figures: Mapping[str, Any]) -> Figure:
         axes.plot([low, high], [equal, equal], color=GRAY, lw=1.5, zorder=1)
         axes.plot(entry["s_per_new_mpx"], equal, "o", color=ACCENT, markersize=8)
         axes.annotate(
-            f"{entry['tile_px']} / {entry['margin_px']}", (entry["s_per_new_mpx"], equal),
+            geometry_label(entry), (entry["s_per_new_mpx"], equal),
             textcoords="offset points", xytext=(6, -14 if number % 2 else 7), fontsize=9,
         )  # fmt: skip
     axes.set_xlim(left=0)

@@ -11,7 +11,7 @@ import matplotlib as mpl
 
 from flair_bench import plots
 from flair_bench.recipes import RECIPES, Recipe
-from flair_bench.tables import percent, with_precision
+from flair_bench.tables import geometry_label, percent, with_precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -252,7 +252,7 @@ def _run_row(name: str, run: Mapping[str, Any]) -> list[str]:
 def _geometry_row(entry: Mapping[str, Any]) -> list[str]:
     low, high = entry["s_per_new_mpx_spread"]
     return [
-        f"{entry['tile_px']} / {entry['margin_px']}",
+        geometry_label(entry),
         percent(entry["equal_to_whole"]),
         f"{entry['gflop_per_new_mpx']:.0f}",
         f"{entry['s_per_new_mpx']:.2f} ({low:.2f} to {high:.2f})",

@@ -103,7 +103,7 @@ def print_geometry(figures: Mapping[str, Any]) -> None:
         seams = (entry[f"{where}_different"] for where in ("seam", "elsewhere"))
         rows.append(
             (
-                f"{entry['tile_px']} / {entry['margin_px']}",
+                geometry_label(entry),
                 percent(entry["equal_to_whole"]),
                 percent(entry["equal_to_first"]),
                 *("-" if share is None else f"{100 * share:.3f}" for share in seams),
@@ -128,6 +128,12 @@ def print_geometry(figures: Mapping[str, Any]) -> None:
     table(title, columns, rows)
     if figures["whole_oa"] is not None:
         click.echo(f"the whole raster at once: OA {figures['whole_oa']:.3f} %")
+
+
+def geometry_label(entry: Mapping[str, Any]) -> str:
+    """Return tile and margin of one geometry, and that its model is INT8."""
+    integers = " int8" if entry.get("precision") == "int8" else ""  # older results do not say
+    return f"{entry['tile_px']} / {entry['margin_px']}{integers}"
 
 
 def print_throughput(figures: Mapping[str, Any]) -> None:

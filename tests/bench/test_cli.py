@@ -91,7 +91,8 @@ def test_tables_of_geometry_and_io(capsys):
         "seam_different": None, "elsewhere_different": 0.001, "oa": None,
         "gflop_per_new_mpx": 720.0, "s_per_new_mpx": 2.0, "s_per_new_mpx_spread": [1.0, 3.0],
     }  # fmt: skip
-    figures = {"engine": "ort", "height": 64, "width": 64, "whole_oa": 74.2, "geometries": [entry]}
+    entries = [entry, {**entry, "precision": "int8"}]
+    figures = {"engine": "ort", "height": 64, "width": 64, "whole_oa": 74.2, "geometries": entries}
     tables.print_geometry(figures)
     work = {"mpx_per_s": 5.0, "gdal_mpx_per_s": 6.0, "of_gdal": {"median": 0.8, "spread": [0, 1]}}
     tables.print_io(
@@ -104,7 +105,14 @@ def test_tables_of_geometry_and_io(capsys):
         }
     )
     printed = capsys.readouterr().out
-    for said in ("99.3860", "2.00 (1.00 to 3.00)", "OA 74.200 %", "4 / 4", "300 MiB"):
+    for said in (
+        "512 / 128 int8",
+        "99.3860",
+        "2.00 (1.00 to 3.00)",
+        "OA 74.200 %",
+        "4 / 4",
+        "300 MiB",
+    ):
         assert said in printed
 
 

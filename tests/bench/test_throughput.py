@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import rasterio
 
 from flair_bench import limits, network_speed, processes, throughput
+from flair_bench.engines import TOLERANCE, Choice
 from flair_bench.errors import RunnerError
 from flair_bench.processes import Outcome
 from flair_bench.reference import run_best, run_official
+from flair_bench.tables import with_precision
 from flair_bench.throughput import Runner
 from flair_engine import RunOptions, read_model_spec, segment
 from flair_export.network import LabelNetwork
@@ -75,6 +78,28 @@ def test_slots_are_kept_busy_and_every_batch_counts():
     seconds = network_speed.seconds_per_tile(SimpleNamespace(slots=slots, batch=4), 7)
     assert [slot.submitted for slot in slots] == [slot.waited for slot in slots] == [4, 3]
     assert seconds >= 7 * 0.001 / 28
+
+
+@pytest.mark.parametrize(
+    ("choice", "precision", "computed", "name", "shown"),
+    [
+        (Choice("ort"), "fp32", "fp32", "ort 32-8", "ort 32-8 fp32"),
+        (Choice("ort"), "fp16", "fp16", "ort 32-8", "ort 32-8 fp16"),
+        (Choice("ort"), "int8", "int8", "ort int8 32-8", "ort int8 32-8"),
+        (Choice("openvino", "bf16"), "fp32", "bf16", "openvino bf16 32-8", "openvino bf16 32-8"),
+        (Choice("openvino", "fp32"), "int8", "int8", *2 * ["openvino fp32 int8 32-8"]),
+        (Choice("openvino", "bf16"), "int8", "int8 bf16", *2 * ["openvino bf16 int8 32-8"]),
+    ],
+)
+def test_a_run_is_named_by_what_tells_it_from_others(
+    exported, choice, precision, computed, name, shown
+):
+    spec = replace(read_model_spec(exported(8)), precision=precision)
+    assert choice.computes_in(spec) == computed
+    assert computed in TOLERANCE
+    assert network_speed.run_name(choice, spec, SimpleNamespace(models=[1, 2])) == name
+    assert network_speed.run_name(choice, spec, SimpleNamespace(models=[1])) == choice.label
+    assert with_precision(name, computed) == shown
 
 
 def outcome(wall_s):

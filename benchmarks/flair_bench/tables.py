@@ -146,7 +146,7 @@ def print_throughput(figures: Mapping[str, Any]) -> None:
             " to ".join(f"{1e3 * seconds:.1f}" for seconds in entry["s_per_tile_spread"]),
             f"{entry['new_mpx_per_s']:.3f}",
             f"{entry['gflops']:.0f}",
-            f"{entry['gflops'] / max(peak.values()):.0%}",
+            f"{entry['gflops'] / peak[kind]:.0%}" if (kind := entry["precision"]) in peak else "-",
             "-" if entry["agreement"] is None else percent(entry["agreement"]),
         )
         for entry in figures["network"]

@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from flair_bench.parity import unpacked
-from flair_bench.tables import geometry_label, with_precision
+from flair_bench.tables import geometry_label, run_label, with_precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +48,8 @@ def speed_up(figures: Mapping[str, Any]) -> Figure:
         axes.errorbar(wall, positions + shift, xerr=errors, fmt="none", ecolor=INK, lw=1)
         for position, value, high in zip(positions + shift, wall, spread[1], strict=True):
             axes.text(high + wall.max() * 0.015, position, f"{value:.2f}", va="center", fontsize=9)
-    axes.set_yticks(positions, [f"{n} ({r['geometry']})" for n, r in runs.items()])
+    axes.set_yticks(positions, [run_label(name, run) for name, run in runs.items()])
+    axes.margins(x=0.1)
     axes.invert_yaxis()
     axes.axvline(1, color=INK, lw=0.8, ls=":")
     axes.set_xlabel("times as fast, whole process (line: least and most of the rounds)")

@@ -11,7 +11,7 @@ import matplotlib as mpl
 
 from flair_bench import plots
 from flair_bench.recipes import RECIPES, Recipe
-from flair_bench.tables import geometry_label, percent, with_precision
+from flair_bench.tables import geometry_label, percent, run_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,7 +86,7 @@ def headline(results: Sequence[Result]) -> Rows:
             ratios = [run["ratios"].get(reference) for reference in ("official", "best")]
             rows.append(
                 [
-                    f"{with_precision(name, run['precision'])}, {run['geometry']}",
+                    run_label(name, run),
                     result.machine.gpu or f"{result.machine.cpu}, {result.machine.cores} cores",
                     *("-" if ratio is None else _with_spread(ratio) for ratio in ratios),
                     "-" if run["agreement"] is None else f"{percent(run['agreement'])} %",

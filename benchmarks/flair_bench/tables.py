@@ -219,6 +219,11 @@ def with_precision(name: str, precision: str) -> str:
     return " ".join([name, *(word for word in precision.split() if word not in name.split())])
 
 
+def run_label(name: str, run: Mapping[str, Any]) -> str:
+    """Return a whole run's name with its precision and geometry, each once."""
+    return with_precision(name, f"{run['precision']} {run['geometry']}")
+
+
 def percent(share: float) -> str:
     """Return a share in percent, cut and not rounded: 100.0000 is said of what differs nowhere."""
     return f"{floor(1e6 * share) / 1e4:.4f}"

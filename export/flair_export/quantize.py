@@ -17,15 +17,17 @@ from onnx import helper, numpy_helper
 
 from flair_engine.manifest import attach_manifest, spec_of
 from flair_export.errors import OptionError
+from flair_export.reading import attributes_of, readers_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from flair_engine.manifest import ModelSpec
-
 LEAST_CHANNELS = 64
-"""Convolutions that read fewer channels stay FP32: they gain little, and lie next to the image or
-the logits, where rounding costs most labels."""
+"""Convolutions that read or make fewer channels stay FP32: they gain little, and lie next to the
+image or the logits, where rounding costs most labels."""
+HEADROOM = 1.5
+"""Ranges are widened so much: images that were not measured reach further, and a value that is cut
+off costs more labels than a coarser step. benchmarks/LOG.md has what others give."""
 WEIGHT_MAX = 64
 """Largest integer a weight becomes. A CPU without VNNI adds two products of uint8 and int8 in 16
 signed bits (`pmaddubsw`), which 2 * 255 * 64 = 32640 cannot overflow."""
@@ -53,10 +55,10 @@ def quantized_tensors(model: onnx.ModelProto) -> list[str]:
     spec = spec_of(model, "the model")
     if spec.precision != "fp32":
         raise OptionError(f"the model is {spec.precision} already: convert the FP32 file")
-    wide = _wide(model.graph, spec)
+    wide = _wide(model.graph)
     if not wide:
         raise OptionError(
-            f"no convolution of the model reads {LEAST_CHANNELS} channels or more, so integers "
+            f"no convolution of the model has {LEAST_CHANNELS} channels on both sides, so integers "
             "would gain nothing: keep the FP32 file"
         )
     ends = _ends(model.graph, wide)
@@ -76,8 +78,8 @@ def to_int8(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -
     whole.CopyFrom(model)
     quantizing = _Quantizing(
         graph=whole.graph,
-        scales={name: scale_and_zero(*ranges[name]) for name in names},
-        wide={node.output[0] for node in _wide(whole.graph, spec)},
+        scales={name: scale_and_zero(*(HEADROOM * end for end in ranges[name])) for name in names},
+        wide={node.output[0] for node in _wide(whole.graph)},
     )
     quantizing.rewrite()
     del whole.graph.value_info[:]
@@ -184,25 +186,26 @@ class _Quantizing:
         return name
 
 
-def _wide(graph: onnx.GraphProto, spec: ModelSpec) -> list[onnx.NodeProto]:
-    """Return the convolutions worth computing in integers; never the one that makes the logits."""
+def _wide(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Return the convolutions worth computing in integers."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    classes = len(spec.active_classes)
+    readers = readers_of(graph)
+
+    def narrowest(node: onnx.NodeProto) -> int:
+        made, read = shapes[node.input[1]][:2]
+        for reader in readers[node.output[0]]:
+            if reader.op_type == "DepthToSpace":  # deals channels to more pixels
+                made //= int(attributes_of(reader)["blocksize"]) ** 2
+        return int(min(made, read))
+
     return [
-        node
-        for node in graph.node
-        if node.op_type == "Conv"
-        and (shape := shapes[node.input[1]])[1] >= LEAST_CHANNELS
-        and shape[0] != classes
+        node for node in graph.node if node.op_type == "Conv" and narrowest(node) >= LEAST_CHANNELS
     ]
 
 
 def _ends(graph: onnx.GraphProto, wide: Sequence[onnx.NodeProto]) -> list[str]:
     """Return what to round of each convolution: its output, or that past a Relu of its own."""
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = readers_of(graph)
     ends = []
     for node in wide:
         reading = readers[node.output[0]]

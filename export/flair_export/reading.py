@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,7 +12,7 @@ from onnx import helper, numpy_helper
 from flair_export.regions import Span, Transposed, Upsampling, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 PIXELWISE = {"Add", "Cast", "Clip", "Concat", "Div", "Erf", "Mul", "Relu", "Sigmoid", "Sub"}
 """Each output pixel reads the same pixel of its inputs."""
@@ -148,3 +149,12 @@ class GraphReader:
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     """Return the attributes of a node as Python values."""
     return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+
+
+def readers_of(graph: onnx.GraphProto) -> Mapping[str, list[onnx.NodeProto]]:
+    """Return the nodes that read each tensor, in the order of the graph; none for any other name."""
+    readers = defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    return readers

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 NOISE_TILES = 2
 SCENE_TILES = 4
 IMAGE_TILES = 200
-CALIBRATION_PX = 2**23
-"""Pixels measured, in whole tiles: 32 of 512 px, 2 of 2048 px, and as many to compare on."""
+CALIBRATION_PX = 2**25
+"""Pixels measured, in whole tiles: 128 of 512 px, 8 of 2048 px, and as many to compare on."""
 SEED = 20240917
 
 

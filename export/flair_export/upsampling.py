@@ -12,7 +12,6 @@ convolutions with an addition behind them (github.com/NVIDIA/TensorRT/issues/309
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -20,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from flair_export.reading import COLS, ROWS, GraphReader, Reading, attributes_of
+from flair_export.reading import COLS, ROWS, GraphReader, Reading, attributes_of, readers_of
 from flair_export.regions import Upsampling, Window
 
 if TYPE_CHECKING:
@@ -105,10 +104,7 @@ class _Match:
 
 def _matches(model: onnx.ModelProto) -> list[_Match]:
     reader = GraphReader(model)
-    readers = defaultdict(list)
-    for node in model.graph.node:
-        for name in node.input:
-            readers[name].append(node)
+    readers = readers_of(model.graph)
     outputs = {output.name for output in model.graph.output}
     constants = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     found: list[_Match] = []

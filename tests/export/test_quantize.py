@@ -21,18 +21,22 @@ from flair_engine.backends.onnx_runtime import open_session
 from flair_engine.manifest import INPUT_NAME, read_model_spec, spec_of
 from flair_export import integers, samples
 from flair_export.activations import measured_ranges
-from flair_export.cards import CHANNELS
+from flair_export.cards import CARDS, CHANNELS
 from flair_export.cli import export_command, main
+from flair_export.context_crop import crop_context
 from flair_export.errors import OptionError
+from flair_export.flops import gflop_per_tile
 from flair_export.graph import build_graph
 from flair_export.network import LabelNetwork
 from flair_export.quantize import (
+    HEADROOM,
     WEIGHT_MAX,
     quantized_tensors,
     rounded_weights,
     scale_and_zero,
     to_int8,
 )
+from flair_export.upsampling import fold_upsampling, spell_out_transposed
 
 from .conftest import listing, random_network, small_spec
 
@@ -90,6 +94,10 @@ def labels(model, tiles):
     return open_session(model.SerializeToString()).run(["labels"], {INPUT_NAME: tiles})[0]
 
 
+def widened(ends):
+    return [HEADROOM * end for end in ends]
+
+
 def rounded(values, scale, zero):
     return scale * (np.clip(np.rint(values / scale) + zero, 0, 255) - zero)
 
@@ -134,15 +142,15 @@ def test_labels_are_those_of_integer_arithmetic_written_out(wide, spec, tiles):
     mean, std = statistics
     features = np.maximum(pointwise((tiles - mean) / std, "encoder.0"), 0)
     assert np.allclose(ranges[names[0]], (features.min(), features.max()), rtol=1e-5)
-    features = rounded(features, *scale_and_zero(*ranges[names[0]]))
-    step, _ = scale_and_zero(*ranges[names[0]])
+    features = rounded(features, *scale_and_zero(*widened(ranges[names[0]])))
+    step, _ = scale_and_zero(*widened(ranges[names[0]]))
     kernel, bias, scales = rounded_weights(
         parts["decoder.wide.weight"], parts["decoder.wide.bias"], float(step)
     )
     parts["decoder.wide.weight"] = kernel * scales[:, None, None, None]
     parts["decoder.wide.bias"] = bias * scales * step
     through = np.maximum(pointwise(features, "decoder.wide"), 0)
-    through = rounded(through, *scale_and_zero(*ranges[names[1]]))
+    through = rounded(through, *scale_and_zero(*widened(ranges[names[1]])))
     logits = pointwise(through + features, "segmentation_head.0")
     active = np.array([entry.value for entry in spec.active_classes])
     expected = active[logits[:, active - 1, 8:24, 8:24].argmax(1)]
@@ -176,8 +184,22 @@ def test_a_u_net_is_integers_but_at_both_ends(rgb):
         quantized_tensors(found.model)
 
 
+@pytest.mark.parametrize("name", sorted({card.network for card in CARDS}))
+def test_every_architecture_is_computed_in_integers(name):
+    card = next(card for card in CARDS if card.network == name)
+    spec = small_spec(card, tile_px=64, margin_px=16)
+    whole = build_graph(LabelNetwork(random_network(card), spec), spec)
+    model = spell_out_transposed(crop_context(fold_upsampling(whole)))
+    shape = (2, card.band_count, 64, 64)
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    found = quantized(model, image)
+    assert len(found.integer) >= len(found.kept_fp32)
+    assert (labels(found.model, image) == labels(model, image)).mean() > 0.7
+    assert gflop_per_tile(found.model) == pytest.approx(gflop_per_tile(model))
+
+
 def test_nothing_wide_is_refused(tiny_path):
-    with pytest.raises(OptionError, match="no convolution of the model reads 64 channels or more"):
+    with pytest.raises(OptionError, match="no convolution of the model has 64 channels on both"):
         quantized_tensors(onnx.load(tiny_path))
 
 

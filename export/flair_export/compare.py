@@ -6,12 +6,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flair_engine.backends.onnx_runtime import open_session
+from flair_engine.backends.onnx_runtime import import_onnxruntime, open_session
 from flair_engine.manifest import INPUT_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
+
+    import numpy as np
+    import onnxruntime as ort
 
     from flair_engine.manifest import ModelSpec
     from flair_export.samples import Source
@@ -68,9 +71,10 @@ def compare_files(
         before = pixels.total(), different.total()
         for number, tile in enumerate(source.tiles):
             progress(f"comparing on {source.name}: tile {number + 1} of {source.count}")
-            batch = {INPUT_NAME: tile.image[None]}
             expected, found = (
-                session.run(["labels"], batch)[0][0, : tile.height, : tile.width]
+                answers(session, ["labels"], tile.image[None])["labels"][
+                    0, : tile.height, : tile.width
+                ]
                 for session in (reference, other)
             )
             pixels.update(expected.ravel().tolist())
@@ -84,6 +88,20 @@ def compare_files(
             )
         )
     return Comparison(sources=tuple(by_source), classes=by_class(spec, pixels, different))
+
+
+def answers(
+    session: ort.InferenceSession, names: Sequence[str], images_nchw: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Run an ONNX file; return outputs by name.
+
+    The session gives its memory back: two of them that each kept what a tile of 2048 px takes would
+    not fit on a laptop.
+    """
+    options = import_onnxruntime().RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    found = session.run(list(names), {INPUT_NAME: images_nchw}, options)
+    return dict(zip(names, found, strict=True))
 
 
 def by_class(

@@ -152,7 +152,7 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def readers_of(graph: onnx.GraphProto) -> Mapping[str, list[onnx.NodeProto]]:
-    """Return the nodes that read each tensor, in the order of the graph; none for any other name."""
+    """Return the nodes that read each tensor, in the order of the graph."""
     readers = defaultdict(list)
     for node in graph.node:
         for name in node.input:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 NOISE_TILES = 2
 SCENE_TILES = 4
-IMAGE_TILES = 200
+IMAGE_PX = 200 * 512**2
+"""Pixels of images compared, in whole tiles: 200 of 512 px, 12 of 2048 px."""
 CALIBRATION_PX = 2**25
 """Pixels measured, in whole tiles: 128 of 512 px, 8 of 2048 px, and as many to compare on."""
 SEED = 20240917
@@ -48,7 +49,7 @@ class Source:
 
 
 def sources(spec: ModelSpec, images: Sequence[Path]) -> Iterator[Source]:
-    """Yield noise, the synthetic scene and, where there are any, at most 200 tiles of `images`."""
+    """Yield noise, the synthetic scene and, where there are any, tiles of `images`."""
     yield Source("noise", f"{NOISE_TILES} tiles", NOISE_TILES, _noise(spec))
     yield _scene(spec)
     if images:
@@ -100,9 +101,9 @@ def _scene(spec: ModelSpec) -> Source:
 
 
 def image_source(spec: ModelSpec, images: Sequence[Path]) -> Source:
-    """Return at most 200 tiles spread evenly over `images`."""
+    """Return at most IMAGE_PX in tiles spread evenly over `images`."""
     grids, total = _grids(spec, images)
-    return _chosen("images", images, grids, evenly(total, IMAGE_TILES))
+    return _chosen("images", images, grids, evenly(total, max(1, IMAGE_PX // spec.tile_px**2)))
 
 
 def calibration(spec: ModelSpec, images: Sequence[Path]) -> tuple[Source, Source]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flair_engine.backends.onnx_runtime import open_session
-from flair_engine.manifest import INPUT_NAME, ModelSpec, read_model_spec
-from flair_export.compare import Agreement, Comparison, by_class
+from flair_engine.manifest import ModelSpec, read_model_spec
+from flair_export.compare import Agreement, Comparison, answers, by_class
 from flair_export.errors import ExportError
 from flair_export.samples import sources
 
@@ -96,9 +96,9 @@ def verify(
             tiles = list(islice(source.tiles, BATCH))
             batch = np.stack([tile.image for tile in tiles])
             logits = reference_logits(net, spec, batch)
-            _compare_outputs(spec, logits, _run(shipped, spec.outputs, batch), tiles, tally)
+            _compare_outputs(spec, logits, answers(shipped, spec.outputs, batch), tiles, tally)
             if number % LOGITS_EVERY == 0:
-                (found,) = _run(exposing, ["logits"], batch).values()
+                (found,) = answers(exposing, ["logits"], batch).values()
                 _compare_logits(logits, found, tiles, tally)
         by_source.append(
             Agreement(
@@ -149,10 +149,6 @@ def reference_outputs(logits: Tensor, spec: ModelSpec) -> dict[str, np.ndarray]:
         "confidence": shares.max(axis=1),
         "probabilities": probabilities,
     }
-
-
-def _run(session: Any, names: Sequence[str], batch: np.ndarray) -> dict[str, np.ndarray]:
-    return dict(zip(names, session.run(list(names), {INPUT_NAME: batch}), strict=True))
 
 
 def _compare_outputs(

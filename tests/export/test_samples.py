@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from flair_engine.grid import Grid, cut
+from flair_export import samples
 from flair_export.errors import ImageError
-from flair_export.samples import IMAGE_TILES, check_images, evenly, sources
+from flair_export.samples import check_images, evenly, sources
 
 from .conftest import small_spec
 
@@ -46,11 +47,12 @@ def test_image_tiles_are_those_of_the_grid(make_raster, rgb, height, width, layo
     assert sum(tile.height * tile.width for tile in tiles) == height * width
 
 
-def test_many_tiles_are_thinned_over_all_images(make_raster, rgb):
+def test_many_tiles_are_thinned_over_all_images(make_raster, rgb, monkeypatch):
+    monkeypatch.setattr(samples, "IMAGE_PX", 200 * 32**2 + 1)
     spec = small_spec(rgb)
     images = [make_raster(f"{n}.tif", height=160, width=160, bands=3)[0] for n in range(3)]
     source, tiles = tiles_of(spec, images)["images"]
-    assert source.count == len(tiles) == IMAGE_TILES
+    assert source.count == len(tiles) == 200
     assert source.note == "200 of 300 tiles of 3 images"
 
 

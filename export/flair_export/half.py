@@ -17,6 +17,7 @@ from flair_export.compare import Comparison, compare_files
 from flair_export.errors import ExportError
 from flair_export.precision import casts, largest_activations, to_fp16
 from flair_export.samples import check_images, sources
+from flair_export.writing import write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +61,7 @@ def halve(
     largest = largest_activations(full, _measured(spec, images))
     progress("converting to FP16")
     conversion = to_fp16(full, largest)
-    onnx.save(conversion.model, str(output))
+    write_model(output, conversion.model)
     found = compare_files(spec, (model, output), sources(spec, images), progress)
     verdict = HalfVerdict(
         sources=found.sources,

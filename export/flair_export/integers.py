@@ -18,6 +18,7 @@ from flair_export.compare import Comparison, compare_files
 from flair_export.errors import ExportError
 from flair_export.quantize import quantized_tensors, to_int8
 from flair_export.samples import calibration, check_images, image_source
+from flair_export.writing import write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +65,7 @@ def quantize(
     ranges = measured_ranges(full, names, _shown(measured, progress))
     progress("converting to INT8")
     quantization = to_int8(full, ranges)
-    onnx.save(quantization.model, str(output))
+    write_model(output, quantization.model)
     compared = [others, *([image_source(spec, images)] if images else [])]
     found = compare_files(spec, (model, output), compared, progress)
     if found.total.share < LEAST:
@@ -75,7 +76,7 @@ def quantize(
         )
     converted = read_model_spec(output)
     attach_manifest(quantization.model, replace(converted, agreement_fp32=found.total.share))
-    onnx.save(quantization.model, str(output))
+    write_model(output, quantization.model)
     return IntegerVerdict(
         sources=found.sources,
         classes=found.classes,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from flair_engine.backends.onnx_runtime import import_onnxruntime
-from flair_engine.errors import OutputError, WriteError
+from flair_engine.errors import OutputError
 from flair_engine.manifest import (
     OUTPUT_NAMES,
     SCHEMA,
@@ -21,9 +19,10 @@ from flair_engine.manifest import (
 )
 from flair_export.cards import CARDS, GSD_M, Card, find_card
 from flair_export.errors import ExporterMissingError, ExportError, OptionError, VerificationError
+from flair_export.writing import at_last, write_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from flair_export.half import HalfVerdict
     from flair_export.integers import IntegerVerdict
@@ -94,8 +93,8 @@ def export(
     if options.context_crop:
         model = spell_out_transposed(crop_context(fold_upsampling(model)))
         check_graph(model, spec)
-    with _at_last(path) as temporary:
-        _write(temporary, model.SerializeToString())
+    with at_last(path) as temporary:
+        write_model(temporary, model)
         if read_model_spec(temporary) != spec:
             raise ExportError(f"{temporary}: reads back differently from what was written")
         twin = with_logits(model).SerializeToString()
@@ -165,10 +164,10 @@ def _converted(
     """Put at `output` what `convert` makes of an FP32 file, exported first where need be."""
     if Path(source).suffix == ".onnx":
         _check_output(output, overwrite=options.overwrite)
-        with _at_last(output) as temporary:
+        with at_last(output) as temporary:
             return None, convert(Path(source), temporary)
     _check_request(output, options)
-    with _at_last(output) as temporary:
+    with at_last(output) as temporary:
         full = temporary.with_suffix(".onnx")
         try:
             verdict = export(source, full, replace(options, overwrite=True), progress)
@@ -244,27 +243,3 @@ def model_spec(card: Card, name: str, sha256: str, options: ExportOptions) -> Mo
         weights_sha256=sha256,
         exporter=f"flair-export {metadata.version('flair-engine')}, torch {torch_version}",
     )
-
-
-@contextmanager
-def _at_last(output: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `output`; it becomes `output` at the end, or nothing."""
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        try:
-            temporary.replace(output)
-        except OSError as error:
-            raise WriteError(f"{output}: cannot be put in place ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise WriteError(
-            f"{path}: {len(content)} bytes cannot be written ({error}). Free some space or choose "
-            "another folder"
-        ) from error

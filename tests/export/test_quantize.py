@@ -273,6 +273,21 @@ def test_too_few_equal_labels_leave_no_file(full, image, tmp_path, monkeypatch, 
     assert "i.onnx" not in listing(tmp_path)
 
 
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_full_disk_is_one_line(full, image, precision, tmp_path, monkeypatch, capsys):
+    def full_disk(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
+    calibrate = ["--calibrate", image] if precision == "int8" else []
+    before = listing(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main([str(full), "--precision", precision, "-o", str(tmp_path / "x.onnx"), *calibrate])
+    assert caught.value.code == 1
+    assert "bytes cannot be written ([Errno 28] No space left" in capsys.readouterr().err
+    assert listing(tmp_path) == before
+
+
 def test_converting_needs_no_torch(full, image, tmp_path):
     probe = (
         "import sys; from pathlib import Path; from flair_export import ExportOptions, export_int8;"

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flair_engine.backends.onnx_runtime import import_onnxruntime, open_session
+from flair_engine.backends.onnx_runtime import open_session
 from flair_engine.manifest import INPUT_NAME
 
 if TYPE_CHECKING:
@@ -93,14 +93,8 @@ def compare_files(
 def answers(
     session: ort.InferenceSession, names: Sequence[str], images_nchw: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Run an ONNX file; return outputs by name.
-
-    The session gives its memory back: two of them that each kept what a tile of 2048 px takes would
-    not fit on a laptop.
-    """
-    options = import_onnxruntime().RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    found = session.run(list(names), {INPUT_NAME: images_nchw}, options)
+    """Run an ONNX file on uint8 [N, bands, T, T]; return the outputs `names` by name."""
+    found = session.run(list(names), {INPUT_NAME: images_nchw})
     return dict(zip(names, found, strict=True))
 
 

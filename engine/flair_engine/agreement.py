@@ -74,8 +74,8 @@ def compare(
     pixels, equal, tiles = Counter[int](), Counter[int](), 0
     for reference, found in pairs:
         tiles += 1
-        pixels.update(_counts(reference))
-        equal.update(_counts(reference[reference == found]))
+        pixels.update(pixels_by_label(reference))
+        equal.update(pixels_by_label(reference[reference == found]))
     names = {entry.value: entry.name for entry in spec.classes}
     return Agreement(
         origin=origin,
@@ -115,6 +115,7 @@ def fp32_twin(model: Path) -> bytes:
     return content
 
 
-def _counts(labels: np.ndarray) -> dict[int, int]:
+def pixels_by_label(labels: np.ndarray) -> dict[int, int]:
+    """Return how many pixels each label has that occurs, of uint8 labels of any shape."""
     values, counts = np.unique(labels, return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))

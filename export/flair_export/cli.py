@@ -178,14 +178,14 @@ def export_command(
     )
     try:
         with Console(stderr=True).status("starting") as status:
-            verdict, lower = _exported(precision, checkpoint, output, options, status.update)
+            verdict, converted = _exported(precision, checkpoint, output, options, status.update)
     except VerificationError as error:
         _print_verdict(error.verdict)
         raise
     if verdict is not None:
         _print_verdict(verdict)
-    if lower is not None:
-        _print_lower(lower)
+    if converted is not None:
+        _print_converted(converted)
     click.echo(f"\n{output} is ready. Next: {_next_command(output)}")
 
 
@@ -295,7 +295,7 @@ def _print_verdict(verdict: Verdict) -> None:
         console.print(f"largest {name} difference {counts} of 255")
 
 
-def _print_lower(verdict: HalfVerdict | IntegerVerdict) -> None:
+def _print_converted(verdict: HalfVerdict | IntegerVerdict) -> None:
     from flair_export.half import HalfVerdict
 
     if isinstance(verdict, HalfVerdict):

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flair_engine.agreement import pixels_by_label
 from flair_engine.backends.onnx_runtime import open_session
 from flair_engine.manifest import INPUT_NAME
 
@@ -63,7 +64,11 @@ def compare_files(
     sources: Iterable[Source],
     progress: Callable[[str], None],
 ) -> Comparison:
-    """Compare the labels of two ONNX files of `spec`, the reference first, in ONNX Runtime."""
+    """Compare the labels of two ONNX files of `spec`, the reference first, in ONNX Runtime.
+
+    Only pixels inside a raster count. Raises EngineError for a file that is refused, ImageError for
+    a tile that cannot be decoded.
+    """
     reference, other = map(open_session, files)
     pixels, different = Counter[int](), Counter[int]()
     by_source = []
@@ -77,8 +82,8 @@ def compare_files(
                 ]
                 for session in (reference, other)
             )
-            pixels.update(expected.ravel().tolist())
-            different.update(expected[expected != found].tolist())
+            pixels.update(pixels_by_label(expected))
+            different.update(pixels_by_label(expected[expected != found]))
         by_source.append(
             Agreement(
                 name=source.name,

@@ -34,7 +34,7 @@ LEAST = 0.99
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IntegerVerdict(Comparison):
-    """What the conversion found; agreement is of INT8 with FP32 on tiles that were not measured."""
+    """What the conversion found; agreement is of INT8 with FP32."""
 
     measured: str
     """The tiles whose ranges were taken."""
@@ -54,8 +54,9 @@ def quantize(
     """Write the INT8 form of the FP32 file `model` to `output` and compare the two.
 
     `calibrate` are rasters like those to be mapped; labels are compared on tiles of them that were
-    not measured, and on `images`. Raises ExportError where labels differ too much; `output` is not
-    trustworthy then.
+    not measured, and on `images`. Raises ImageError for an unusable raster or too few tiles,
+    OptionError where `model` cannot be converted, WriteError, and ExportError where labels differ
+    too much; `output` is not trustworthy then.
     """
     spec = read_model_spec(model)
     check_images((*calibrate, *images), spec.bands)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flair_engine.agreement import pixels_by_label
 from flair_engine.backends.onnx_runtime import open_session
 from flair_engine.manifest import ModelSpec, read_model_spec
 from flair_export.compare import Agreement, Comparison, answers, by_class
@@ -163,8 +164,8 @@ def _compare_outputs(
     for index, tile in enumerate(tiles):
         inside = (index, ..., slice(tile.height), slice(tile.width))
         labels = expected["labels"][inside]
-        tally.pixels.update(_histogram(labels))
-        tally.different.update(_histogram(labels[labels != found["labels"][inside]]))
+        tally.pixels.update(pixels_by_label(labels))
+        tally.different.update(pixels_by_label(labels[labels != found["labels"][inside]]))
         for name in spec.outputs[1:]:
             counts = np.abs(expected[name][inside].astype(np.int16) - found[name][inside])
             largest = max(tally.count_differences.get(name, 0), int(counts.max()))
@@ -179,8 +180,3 @@ def _compare_logits(
         inside = (index, ..., slice(tile.height), slice(tile.width))
         largest = float(np.abs(logits.numpy()[inside] - found[inside]).max())
         tally.logit_difference = max(tally.logit_difference, largest)
-
-
-def _histogram(labels: np.ndarray) -> dict[int, int]:
-    values, counts = np.unique(labels, return_counts=True)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))

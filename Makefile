@@ -14,7 +14,7 @@ test: check $(if $(PYTHON310),test310)
 
 # The oldest Python the engine supports, where one is installed.
 test310: .venv310/ready
-	.venv310/bin/pytest -q -n auto tests/engine --ignore tests/engine/test_odd_files.py
+	.venv310/bin/pytest -q -n auto tests/engine --ignore tests/engine/reading/test_odd_files.py
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import rasterio
-from rasterio.transform import from_origin
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-LAMBERT_93 = "EPSG:2154"
+from doubles.paths import SHARED, TINY
+from doubles.rasters import write_tiff
 
 
 @pytest.fixture
 def tiny_path():
-    """The golden two-band model of tests/data/make_tiny.py."""
-    return Path(__file__).parent / "data" / "tiny.onnx"
+    """The golden two-band model of doubles/tiny_model.py."""
+    return TINY
 
 
 @pytest.fixture(scope="session")
@@ -31,21 +26,10 @@ def shared_data():
 def make_raster(tmp_path):
     """Write a seeded GeoTIFF and return (path, image_bhw)."""
 
-    def make(name="in.tif", *, height=70, width=53, bands=2, dtype="uint8", gsd_m=0.2, **profile):
+    def make(name="in.tif", *, height=70, width=53, bands=2, dtype="uint8", **profile):
         seed = height * 7919 + width
         image = np.random.default_rng(seed).integers(0, 256, (bands, height, width)).astype(dtype)
-        path = tmp_path / name
-        profile = {
-            "crs": LAMBERT_93,
-            "transform": from_origin(721104.4, 6248980.8, gsd_m, gsd_m),
-            **profile,
-        }
-        with rasterio.open(
-            path, "w", driver="GTiff", count=bands, height=height, width=width, dtype=dtype,
-            **profile,
-        ) as dataset:  # fmt: skip
-            dataset.write(image)
-        return path, image
+        return write_tiff(tmp_path / name, image, **profile), image
 
     return make
 

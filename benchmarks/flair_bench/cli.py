@@ -11,7 +11,7 @@ from rich.console import Console
 
 from flair_bench.errors import WrongAnswerError
 from flair_bench.results import record, started_at
-from flair_bench.tables import (
+from flair_bench.show.tables import (
     print_accuracy,
     print_geometry,
     print_io,
@@ -73,8 +73,8 @@ def accuracy(
     json_path: Path | None,
 ) -> None:
     """Score a model on FLAIR patches (IMG_*.tif, MSK_*.tif anywhere below DATASET)."""
-    from flair_bench import accuracy as measure
-    from flair_bench.dataset import find_pairs
+    from flair_bench.data.dataset import find_pairs
+    from flair_bench.measure import accuracy as measure
 
     if matrix_path:
         spec = measure.scorable(model) if model else None
@@ -108,9 +108,9 @@ def parity(
     json_path: Path | None,
 ) -> None:
     """Compare the labels of every engine with PyTorch FP32 on tiles of IMAGES."""
-    from flair_bench import parity as measure
-    from flair_bench.engines import chosen
-    from flair_bench.networks import reference_network
+    from flair_bench.measure import parity as measure
+    from flair_bench.measure.engines import chosen
+    from flair_bench.yardstick.networks import reference_network
 
     net = reference_network(reference, model)
     with Console(stderr=True).status("starting") as status:
@@ -142,9 +142,9 @@ def geometry(
 
     IMAGES is one raster, the patches of one block, or their folder.
     """
-    from flair_bench import geometry as measure
-    from flair_bench.engines import chosen
-    from flair_bench.rasters import files_in, read_image
+    from flair_bench.data.rasters import files_in, read_image
+    from flair_bench.measure import geometry as measure
+    from flair_bench.measure.engines import chosen
 
     image, _, _ = read_image(files_in(images))
     truth = read_image(files_in(masks))[0][0] if masks else None
@@ -190,12 +190,12 @@ def throughput(
     """
     from tempfile import TemporaryDirectory
 
-    from flair_bench import throughput as measure
-    from flair_bench.engines import chosen
-    from flair_bench.network_speed import Plan
-    from flair_bench.rasters import image_or_scene
+    from flair_bench.data.rasters import image_or_scene
+    from flair_bench.measure import throughput as measure
+    from flair_bench.measure.engines import chosen
+    from flair_bench.measure.network_speed import ThroughputOptions
 
-    plan = Plan(
+    plan = ThroughputOptions(
         models=models,
         checkpoint=reference,
         choices=chosen(engines),
@@ -225,8 +225,8 @@ def disk(images: tuple[Path, ...], size_px: int, repeats: int, json_path: Path |
     """
     from tempfile import TemporaryDirectory
 
-    from flair_bench import disk as measure
-    from flair_bench.rasters import draw_scene, files_in, read_image
+    from flair_bench.data.rasters import draw_scene, files_in, read_image
+    from flair_bench.measure import raster_io as measure
 
     image = read_image(files_in(images))[0] if images else draw_scene(1536, 5)[0]
     with TemporaryDirectory() as folder, Console(stderr=True).status("starting") as status:
@@ -241,8 +241,8 @@ def disk(images: tuple[Path, ...], size_px: int, repeats: int, json_path: Path |
 @click.option("--markdown", "table_path", type=Path, help="Also write the tables as Markdown.")
 def report(results: tuple[Path, ...], output: Path, table_path: Path | None) -> None:
     """Make one self-contained HTML page of result files."""
-    from flair_bench import report as page
     from flair_bench.results import load
+    from flair_bench.show import report as page
 
     loaded = [load(path) for path in results]
     output.write_text(page.html(loaded), encoding="utf-8")
@@ -261,10 +261,10 @@ def suite(
     checkpoint: str | None, data: Path | None, size_px: int, repeats: int, output: Path
 ) -> None:
     """Run every measurement and write RESULT.json and RESULT.html."""
-    from flair_bench.suite import Request, run
+    from flair_bench.suite import SuiteOptions, run
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    request = Request(
+    request = SuiteOptions(
         checkpoint=checkpoint, data=data, size_px=size_px, repeats=repeats, output=output
     )
     with Console(stderr=True).status("starting") as status:
@@ -273,7 +273,7 @@ def suite(
 
 
 def _run(engine: str | None, batch: int | None, threads: int | None) -> RunOptions:
-    from flair_bench.engines import chosen
+    from flair_bench.measure.engines import chosen
     from flair_engine.options import RunOptions
 
     if engine is None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flair_bench.errors import ResultError
-from flair_engine.backends import available_cpus
+from flair_engine.inference.base import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

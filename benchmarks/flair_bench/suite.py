@@ -7,13 +7,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from flair_bench import accuracy, disk, geometry, parity, report, results, throughput
-from flair_bench.dataset import find_pairs
-from flair_bench.engines import Choice, every_choice
+from flair_bench import results
+from flair_bench.data.dataset import find_pairs
+from flair_bench.data.rasters import SCENE_PX, draw_scene, read_image, write_raster
 from flair_bench.errors import WrongAnswerError
-from flair_bench.network_speed import Plan
-from flair_bench.networks import reference_network
-from flair_bench.rasters import SCENE_PX, draw_scene, read_image, write_raster
+from flair_bench.measure import accuracy, geometry, parity, throughput
+from flair_bench.measure import raster_io as disk
+from flair_bench.measure.engines import Choice, every_choice
+from flair_bench.measure.network_speed import ThroughputOptions
+from flair_bench.show import report
+from flair_bench.yardstick.networks import reference_network
 from flair_engine.manifest import read_model_spec
 from flair_engine.options import RunOptions
 from flair_export import ExportOptions, export
@@ -30,7 +33,7 @@ SHORT_GEOMETRIES = ((512, 128), (512, 64), (1024, 128))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class SuiteOptions:
     """What the suite is asked for."""
 
     checkpoint: str | None
@@ -44,7 +47,7 @@ class Request:
     """Result file; the report goes beside it."""
 
 
-def run(request: Request, progress: Callable[[str], None] = lambda _: None) -> Path:
+def run(request: SuiteOptions, progress: Callable[[str], None] = lambda _: None) -> Path:
     """Measure everything; return the HTML report. Raises WrongAnswerError after writing it."""
     faults: list[str] = []
     with TemporaryDirectory() as name:
@@ -72,7 +75,7 @@ def run(request: Request, progress: Callable[[str], None] = lambda _: None) -> P
         )
         keep("geometry", figures, [])
         figures = throughput.measure(
-            Plan(
+            ThroughputOptions(
                 models=[official],
                 checkpoint=checkpoint,
                 choices=every_choice(),
@@ -104,7 +107,7 @@ def _standin(folder: Path, progress: Callable[[str], None]) -> str:
     """Write a checkpoint fitted on a drawn scene; its labels are decided, its accuracy is not."""
     import torch
 
-    from flair_export.standin import build_standin
+    from flair_export.synthetic.standin import build_standin
 
     progress("fitting a stand-in")
     path = folder / "standin_weights.pth"
@@ -113,7 +116,7 @@ def _standin(folder: Path, progress: Callable[[str], None]) -> str:
 
 
 def _scene(
-    request: Request, folder: Path, model: Path
+    request: SuiteOptions, folder: Path, model: Path
 ) -> tuple[np.ndarray, np.ndarray | None, list[Path]]:
     """Return image and masks of the largest block of the data, and images for parity."""
     if request.data is None:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flair_engine.backends import Request, available_cpus, open_backend
 from flair_engine.errors import SourceError
-from flair_engine.grid import Grid
-from flair_engine.layers import ArrayLayer, Product, Raster
-from flair_engine.manifest import ModelSpec, expected_tensors, read_model_spec
+from flair_engine.inference.base import available_cpus
+from flair_engine.inference.choose import load
+from flair_engine.inference.labelling import label_strips
+from flair_engine.manifest import output_bands, read_model_spec, tile_grid
 from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
-from flair_engine.panel import ReadCounter
-from flair_engine.pipeline import label_strips
-from flair_engine.strips import read_strips
+from flair_engine.reading.layers import array_raster
+from flair_engine.reading.schedule import ReadCounter
+from flair_engine.reading.strips import read_strips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flair_engine.backends import Backend
     from flair_engine.report import Report
 
 
@@ -104,46 +103,3 @@ class Model(AbstractContextManager["Model"]):
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-def array_raster(image_bhw: np.ndarray) -> Raster:
-    """Return uint8 [bands, H, W] as a raster that is valid everywhere."""
-    count, height, width = image_bhw.shape
-    products = [Product(bands=slice(0, count), layers=[ArrayLayer(image_bhw)])]
-    return Raster(height=height, width=width, count=count, products=products, fill=(0,) * count)
-
-
-def tile_grid(spec: ModelSpec, raster: Raster) -> Grid:
-    """Return the model's tiles on a raster."""
-    return Grid(
-        height=raster.height,
-        width=raster.width,
-        tile_px=spec.tile_px,
-        margin_px=spec.margin_px,
-    )
-
-
-def output_bands(spec: ModelSpec) -> dict[str, int]:
-    """Return the number of bands of each output of the model."""
-    shapes = expected_tensors(spec)
-    return {name: shapes[name][0] if len(shapes[name]) == 3 else 1 for name in spec.outputs}
-
-
-def load(model: Path, spec: ModelSpec, options: RunOptions, **hooks: Any) -> Backend:
-    """Load a model into the engine that `options` name; `hooks` are the callables of a Request.
-
-    Raises EngineError.
-    """
-    request = Request(
-        model=model,
-        spec=spec,
-        device=options.device,
-        batch=options.batch,
-        slots=options.slots,
-        threads=options.threads,
-        precision=options.precision,
-        plan_cache=options.plan_cache,
-        tactic_sources=options.tactic_sources,
-        **hooks,
-    )
-    return open_backend(request, options.engine)

@@ -13,14 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from flair_engine.api import segment
-from flair_engine.backends import EngineName, Precision
 from flair_engine.errors import FlairError, OutputError
 from flair_engine.options import (
+    EngineName,
     Inputs,
     LabelValues,
     MapOptions,
     Nodata,
     OnError,
+    Precision,
     ReadOptions,
     RunOptions,
 )

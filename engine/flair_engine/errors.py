@@ -57,3 +57,9 @@ class InferenceError(FlairError):
     """The inference runtime failed during the run."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what GDAL says of an error."""
+    text = str(error.__cause__ or error).strip() or type(error).__name__
+    return text.splitlines()[0]

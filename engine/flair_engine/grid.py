@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flair_engine.errors import GeometryError
-from flair_engine.manifest import check_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+TILE_STEP_PX = 32
+"""Every network of the collection halves its input five times."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +98,21 @@ class Grid:
             left=j * self.core_px - self.margin_px,
             height=self.tile_px,
             width=self.tile_px,
+        )
+
+
+def check_geometry(tile_px: int, margin_px: int) -> None:
+    """Raise GeometryError unless the networks can run on `tile_px` and keep something of it."""
+    if tile_px < TILE_STEP_PX or tile_px % TILE_STEP_PX:
+        below = max(TILE_STEP_PX, tile_px - tile_px % TILE_STEP_PX)
+        raise GeometryError(
+            f"tile {tile_px} px is not a positive multiple of {TILE_STEP_PX}, which the network "
+            f"needs: use {below} or {below + TILE_STEP_PX}"
+        )
+    if margin_px < 0 or 2 * margin_px >= tile_px:
+        raise GeometryError(
+            f"margin {margin_px} px leaves nothing of a {tile_px} px tile: "
+            f"use 0 to {(tile_px - 1) // 2}"
         )
 
 

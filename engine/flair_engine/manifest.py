@@ -11,9 +11,10 @@ import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flair_engine.errors import GeometryError, ManifestError
+from flair_engine.grid import Grid, check_geometry
 
 if TYPE_CHECKING:
     import onnx
@@ -23,8 +24,18 @@ METADATA_KEY = "flair"
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("labels", "confidence", "probabilities")
 PRECISIONS = ("fp32", "fp16", "int8")
-TILE_STEP_PX = 32
-"""Every network of the collection halves its input five times."""
+
+
+class Sized(Protocol):
+    """What has rows and columns."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+    @property
+    def width(self) -> int:
+        """Columns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,21 +95,6 @@ class ModelSpec:
     def to_json(self) -> str:
         """Return the manifest as one JSON object with the fields in the order of this class."""
         return json.dumps(asdict(self))
-
-
-def check_geometry(tile_px: int, margin_px: int) -> None:
-    """Raise GeometryError unless the networks can run on `tile_px` and keep something of it."""
-    if tile_px < TILE_STEP_PX or tile_px % TILE_STEP_PX:
-        below = max(TILE_STEP_PX, tile_px - tile_px % TILE_STEP_PX)
-        raise GeometryError(
-            f"tile {tile_px} px is not a positive multiple of {TILE_STEP_PX}, which the network "
-            f"needs: use {below} or {below + TILE_STEP_PX}"
-        )
-    if margin_px < 0 or 2 * margin_px >= tile_px:
-        raise GeometryError(
-            f"margin {margin_px} px leaves nothing of a {tile_px} px tile: "
-            f"use 0 to {(tile_px - 1) // 2}"
-        )
 
 
 def parse_manifest(text: str, origin: str) -> ModelSpec:
@@ -190,6 +186,22 @@ def expected_tensors(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
         INPUT_NAME: (len(spec.bands), spec.tile_px, spec.tile_px),
         **{name: shapes[name] for name in spec.outputs},
     }
+
+
+def output_bands(spec: ModelSpec) -> dict[str, int]:
+    """Return the number of bands of each output of the model."""
+    shapes = expected_tensors(spec)
+    return {name: shapes[name][0] if len(shapes[name]) == 3 else 1 for name in spec.outputs}
+
+
+def tile_grid(spec: ModelSpec, raster: Sized) -> Grid:
+    """Return the model's tiles on a raster."""
+    return Grid(
+        height=raster.height,
+        width=raster.width,
+        tile_px=spec.tile_px,
+        margin_px=spec.margin_px,
+    )
 
 
 def _declared(tensor: onnx.ValueInfoProto) -> tuple[int, ...] | None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flair_engine.backends import EngineName, Precision
-
+EngineName = Literal["auto", "trt", "ort", "openvino"]
+Precision = Literal["fp32", "bf16"]
 LabelValues = Literal["flair", "zero-based"]
 OnError = Literal["stop", "skip"]
 Nodata: TypeAlias = float | Literal["none"] | None

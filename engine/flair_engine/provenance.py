@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from flair_engine.backends import Backend
     from flair_engine.grid import Grid
+    from flair_engine.inference.base import Backend
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Inputs, MapOptions, ReadOptions
 

@@ -13,28 +13,29 @@ import numpy as np
 
 from flair_engine import provenance
 from flair_engine.agreement import TILES
-from flair_engine.api import load, output_bands, tile_grid
-from flair_engine.assembly import assembled
-from flair_engine.backends import available_cpus
 from flair_engine.errors import OutputError
 from flair_engine.grid import Grid, Window
-from flair_engine.height import HeightCheck
-from flair_engine.inputs import ELEVATION, Opened, open_inputs, selected_cores
-from flair_engine.journal import Journal, unfinished
-from flair_engine.landcover import MapStyle, check_folder, check_output, write_maps
-from flair_engine.manifest import read_model_spec
-from flair_engine.panel import ReadCounter, panels
-from flair_engine.pipeline import Stopwatch, alongside, label_strips, prefetched, written_behind
+from flair_engine.inference.base import available_cpus
+from flair_engine.inference.choose import load
+from flair_engine.inference.labelling import label_strips
+from flair_engine.manifest import output_bands, read_model_spec, tile_grid
+from flair_engine.mapping.assembly import assembled
+from flair_engine.mapping.journal import Journal, unfinished
+from flair_engine.mapping.landcover import MapStyle, check_folder, check_output, write_maps
+from flair_engine.overlap import Stopwatch, alongside, prefetched, written_behind
+from flair_engine.reading.height import HeightCheck
+from flair_engine.reading.inputs import ELEVATION, Opened, open_inputs, selected_cores
+from flair_engine.reading.schedule import ReadCounter, panels
+from flair_engine.reading.strips import read_strips, sample_tiles
 from flair_engine.report import Report
-from flair_engine.strips import read_strips, sample_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from flair_engine.backends import Backend
+    from flair_engine.inference.base import Backend
+    from flair_engine.inference.labelling import LabelledStrip
     from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
-    from flair_engine.pipeline import LabelledStrip
-    from flair_engine.strips import Strip
+    from flair_engine.reading.strips import Strip
 
 
 class Run:

@@ -5,7 +5,6 @@ which never imports this package.
 """
 
 from flair_export.cards import CARDS, Card, find_card
-from flair_export.compare import Agreement
 from flair_export.errors import (
     CardError,
     CheckpointError,
@@ -13,17 +12,17 @@ from flair_export.errors import (
     ExportError,
     ImageError,
     OptionError,
-    VerificationError,
 )
+from flair_export.proof.compare import EqualLabels
+from flair_export.proof.verify import Verdict, VerificationError
 from flair_export.publish import ExportOptions, export, export_fp16, export_int8
-from flair_export.verify import Verdict
 
 __all__ = [
     "CARDS",
-    "Agreement",
     "Card",
     "CardError",
     "CheckpointError",
+    "EqualLabels",
     "ExportError",
     "ExportOptions",
     "ExporterMissingError",

@@ -15,19 +15,20 @@ from rich.table import Table
 from flair_engine.errors import FlairError
 from flair_engine.manifest import PRECISIONS, read_model_spec
 from flair_export.cards import CARDS
-from flair_export.errors import OptionError, VerificationError
-from flair_export.prebuild import PlanOptions, prebuild
-from flair_export.precision import FP16_MAX
+from flair_export.convert.fp16_graph import FP16_MAX
+from flair_export.convert.plan import PrebuildOptions, prebuild
+from flair_export.errors import OptionError
+from flair_export.proof.verify import VerificationError
 from flair_export.publish import ExportOptions, export, export_fp16, export_int8
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from flair_engine.manifest import ModelSpec
-    from flair_export.compare import Agreement, Comparison
-    from flair_export.half import HalfVerdict
-    from flair_export.integers import IntegerVerdict
-    from flair_export.verify import Verdict
+    from flair_export.convert.fp16 import Fp16Verdict
+    from flair_export.convert.int8 import Int8Verdict
+    from flair_export.proof.compare import Comparison, EqualLabels
+    from flair_export.proof.verify import Verdict
 
 INTERRUPTED = 130
 """128 + SIGINT, what a shell expects of a command ended by Ctrl-C."""
@@ -147,7 +148,7 @@ def export_command(
                 f"{checkpoint}: --engine {engine} builds from an FP16 .onnx. Run first: "
                 f"flair-export {checkpoint} --precision fp16 -o model.fp16.onnx"
             )
-        plan_options = PlanOptions(
+        plan_options = PrebuildOptions(
             device=device,
             batch=batch,
             plan_cache=plan_cache,
@@ -195,7 +196,7 @@ def _exported(
     output: Path,
     options: ExportOptions,
     progress: Callable[[str], None],
-) -> tuple[Verdict | None, HalfVerdict | IntegerVerdict | None]:
+) -> tuple[Verdict | None, Fp16Verdict | Int8Verdict | None]:
     if precision == "fp16":
         return export_fp16(checkpoint, output, options, progress=progress)
     if precision == "int8":
@@ -203,7 +204,7 @@ def _exported(
     return export(checkpoint, output, options, progress=progress), None
 
 
-def _build_plan(model: Path, options: PlanOptions) -> None:
+def _build_plan(model: Path, options: PrebuildOptions) -> None:
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     with console.status("loading the model") as status:
         place = prebuild(model, options, console.print, status.update)
@@ -295,16 +296,16 @@ def _print_verdict(verdict: Verdict) -> None:
         console.print(f"largest {name} difference {counts} of 255")
 
 
-def _print_converted(verdict: HalfVerdict | IntegerVerdict) -> None:
-    from flair_export.half import HalfVerdict
+def _print_converted(verdict: Fp16Verdict | Int8Verdict) -> None:
+    from flair_export.convert.fp16 import Fp16Verdict
 
-    if isinstance(verdict, HalfVerdict):
+    if isinstance(verdict, Fp16Verdict):
         _print_half(verdict)
     else:
         _print_integer(verdict)
 
 
-def _print_integer(verdict: IntegerVerdict) -> None:
+def _print_integer(verdict: Int8Verdict) -> None:
     _print_agreement("Labels of INT8 against FP32", verdict)
     click.echo(f"ranges measured on {verdict.measured}")
     total = len(verdict.integer) + len(verdict.kept_fp32)
@@ -313,7 +314,7 @@ def _print_integer(verdict: IntegerVerdict) -> None:
         click.echo(f"  {name}")
 
 
-def _print_half(half: HalfVerdict) -> None:
+def _print_half(half: Fp16Verdict) -> None:
     _print_agreement("Labels of FP16 against FP32 (weights only: a CPU computes in FP32)", half)
     click.echo(f"largest numbers by layer, where FP16 ends at {FP16_MAX:,.0f}:")
     for name, value in half.largest[:LAYERS_SHOWN]:
@@ -333,7 +334,7 @@ def _print_agreement(title: str, verdict: Comparison) -> None:
     Console().print(table)
 
 
-def _row(entry: Agreement) -> tuple[str, str, str, str]:
+def _row(entry: EqualLabels) -> tuple[str, str, str, str]:
     name = f"{entry.name} ({entry.note})" if entry.note else entry.name
     # Cut, not rounded: 100.0000 is said of nothing that differs somewhere.
     share = f"{floor(1e6 * entry.share) / 1e4:.4f}" if entry.pixels else "-"

@@ -19,7 +19,7 @@ import flair_engine
 from flair_engine.errors import FlairError, OutputError
 from flair_export.cards import BANDS, GSD_M, STANDIN_CARD, find_card
 from flair_export.publish import ExportOptions, export
-from flair_export.scene import synthetic_orthophoto
+from flair_export.synthetic.scene import synthetic_orthophoto
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,7 +128,7 @@ def write_standin(path: Path) -> str:
     """Write the stand-in checkpoint; return the line that says what it is not."""
     import torch
 
-    from flair_export.standin import NOTICE, build_standin
+    from flair_export.synthetic.standin import NOTICE, build_standin
 
     torch.save(build_standin(), path)
     return NOTICE

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flair_engine.errors import FlairError
-
-if TYPE_CHECKING:
-    from flair_export.verify import Verdict
 
 
 class CardError(FlairError):
@@ -34,11 +29,3 @@ class ExportError(FlairError):
     """The ONNX file could not be made, or is not what it has to be."""
 
     exit_code = 1
-
-
-class VerificationError(ExportError):
-    """The ONNX file does not give the network's answers; `verdict` says where."""
-
-    def __init__(self, message: str, verdict: Verdict) -> None:
-        super().__init__(message)
-        self.verdict = verdict

@@ -8,25 +8,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from flair_engine.backends.onnx_runtime import import_onnxruntime
 from flair_engine.errors import OutputError
-from flair_engine.manifest import (
-    OUTPUT_NAMES,
-    SCHEMA,
-    ModelSpec,
-    check_geometry,
-    read_model_spec,
-)
+from flair_engine.grid import check_geometry
+from flair_engine.inference.onnx_runtime import import_onnxruntime
+from flair_engine.manifest import OUTPUT_NAMES, SCHEMA, ModelSpec, read_model_spec
 from flair_export.cards import CARDS, GSD_M, Card, find_card
-from flair_export.errors import ExporterMissingError, ExportError, OptionError, VerificationError
+from flair_export.errors import ExporterMissingError, ExportError, OptionError
+from flair_export.proof.verify import VerificationError
 from flair_export.writing import at_last, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from flair_export.half import HalfVerdict
-    from flair_export.integers import IntegerVerdict
-    from flair_export.verify import Verdict
+    from flair_export.convert.fp16 import Fp16Verdict
+    from flair_export.convert.int8 import Int8Verdict
+    from flair_export.proof.verify import Verdict
 
 Converted = TypeVar("Converted")
 PACKAGES = ("torch", "segmentation_models_pytorch", "safetensors", "huggingface_hub")
@@ -72,13 +68,13 @@ def export(
     path = Path(output)
     _check_request(path, options)
 
-    from flair_export.checkpoint import choose_card, load_network, read_checkpoint
-    from flair_export.context_crop import crop_context
-    from flair_export.graph import build_graph, check_graph, with_logits
-    from flair_export.network import LabelNetwork
-    from flair_export.samples import calibration, check_images
-    from flair_export.upsampling import fold_upsampling, spell_out_transposed
-    from flair_export.verify import verify
+    from flair_export.network.checkpoint import choose_card, load_network, read_checkpoint
+    from flair_export.network.modules import LabelNetwork
+    from flair_export.network.trace import build_graph, check_graph, with_logits
+    from flair_export.proof.samples import calibration, check_images
+    from flair_export.proof.verify import verify
+    from flair_export.rewrite.context_crop import crop_context
+    from flair_export.rewrite.upsampling import fold_upsampling, spell_out_transposed
 
     progress(f"reading {checkpoint}")
     read = read_checkpoint(str(checkpoint), trust=options.trust_checkpoint)
@@ -113,19 +109,19 @@ def export_fp16(
     output: str | Path,
     options: ExportOptions | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[Verdict | None, HalfVerdict]:
+) -> tuple[Verdict | None, Fp16Verdict]:
     """Write the FP16 model of a weights file, a Hub id or an FP32 file of `export` to `output`.
 
     Returns the verdict on the FP32 export, None where `source` is an ONNX file, and that on FP16.
     Of an ONNX file nothing needs torch. Raises FlairError; nothing is at `output` then but what
     was there before.
     """
-    from flair_export.half import halve
+    from flair_export.convert.fp16 import convert_to_fp16
 
     options = options or ExportOptions()
 
-    def convert(full: Path, temporary: Path) -> HalfVerdict:
-        return halve(full, temporary, options.verify, progress)
+    def convert(full: Path, temporary: Path) -> Fp16Verdict:
+        return convert_to_fp16(full, temporary, options.verify, progress)
 
     return _converted(source, Path(output), options, convert, progress)
 
@@ -135,12 +131,12 @@ def export_int8(
     output: str | Path,
     options: ExportOptions,
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[Verdict | None, IntegerVerdict]:
+) -> tuple[Verdict | None, Int8Verdict]:
     """Write the INT8 model of a weights file, a Hub id or an FP32 file of `export` to `output`.
 
     Measures `options.calibrate`; returns and raises as `export_fp16`.
     """
-    from flair_export.integers import quantize
+    from flair_export.convert.int8 import convert_to_int8
 
     if not options.calibrate:
         raise OptionError(
@@ -148,8 +144,8 @@ def export_int8(
             "--calibrate"
         )
 
-    def convert(full: Path, temporary: Path) -> IntegerVerdict:
-        return quantize(full, temporary, options.calibrate, options.verify, progress)
+    def convert(full: Path, temporary: Path) -> Int8Verdict:
+        return convert_to_int8(full, temporary, options.calibrate, options.verify, progress)
 
     return _converted(source, Path(output), options, convert, progress)
 

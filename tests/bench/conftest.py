@@ -5,38 +5,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import rasterio
 import torch
-from rasterio.transform import from_origin
-from torch import nn
+from doubles.networks import one_layer
+from doubles.rasters import write_tiff
 
 from flair_export.cards import ACTIVE_15, CHANNELS, find_card
-from flair_export.graph import build_graph
-from flair_export.network import LabelNetwork
+from flair_export.network.modules import LabelNetwork
+from flair_export.network.trace import build_graph
 from flair_export.publish import ExportOptions, model_spec
 
 TILE = 32
 
 
-class OneLayer(nn.Module):
-    """A 3x3 convolution with the parts of a segmentation model."""
-
-    def __init__(self):
-        super().__init__()
-        self.encoder = nn.Identity()
-        self.decoder = nn.Identity()
-        self.segmentation_head = nn.Sequential(nn.Conv2d(3, CHANNELS, 3, padding=1), nn.Identity())
-        self.eval()
-
-    def forward(self, image):
-        return self.segmentation_head(self.decoder(self.encoder(image)))
-
-
 @pytest.fixture(scope="session")
 def network():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
-        network = OneLayer()
+    network = one_layer()
     inactive = [value - 1 for value in range(1, CHANNELS + 1) if value not in ACTIVE_15]
     with torch.no_grad():  # what was never trained for never wins
         network.segmentation_head[0].bias[inactive] = -1e4
@@ -58,17 +41,6 @@ def exported(network, tmp_path_factory):
         return made[margin_px]
 
     return make
-
-
-def write_tiff(path, image_bhw, **profile):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count, height, width = image_bhw.shape
-    profile = {"crs": "EPSG:2154", "transform": from_origin(7e5, 6e6, 0.2, 0.2), **profile}
-    with rasterio.open(
-        path, "w", driver="GTiff", count=count, height=height, width=width, dtype="uint8", **profile
-    ) as dataset:
-        dataset.write(image_bhw)
-    return path
 
 
 @pytest.fixture

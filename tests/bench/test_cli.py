@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from flair_bench import cli, results, tables
-from flair_bench.tables import percent
+from flair_bench import cli, results
+from flair_bench.show import tables
+from flair_bench.show.tables import percent
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_refusals_are_one_line(bench, exported, patches):
 def test_parity_fails_past_its_tolerance(
     bench, exported, image_file, network, monkeypatch, tolerance, code
 ):
-    monkeypatch.setattr("flair_bench.networks.reference_network", lambda *_: network)
+    monkeypatch.setattr("flair_bench.yardstick.networks.reference_network", lambda *_: network)
     found, printed, said = bench("parity", "-m", exported(8), "--reference", "weights", "--engine",
                                  "ort", "--tolerance", tolerance, image_file[0])  # fmt: skip
     assert found == code
@@ -65,9 +66,9 @@ def test_parity_fails_past_its_tolerance(
 
 
 def test_throughput_and_its_report(bench, exported, image_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("flair_bench.network_speed.NETWORK_S", 0.01)
-    monkeypatch.setattr("flair_bench.limits.EDGE", {"cpu": 64})
-    monkeypatch.setattr("flair_bench.limits.COPY_BYTES", 2**16)
+    monkeypatch.setattr("flair_bench.measure.network_speed.NETWORK_S", 0.01)
+    monkeypatch.setattr("flair_bench.yardstick.limits.EDGE", {"cpu": 64})
+    monkeypatch.setattr("flair_bench.yardstick.limits.COPY_BYTES", 2**16)
     path, page = tmp_path / "here.json", tmp_path / "page.html"
     code, printed, said = bench("throughput", image_file[0], "-m", exported(8), "--size", 96,
                                 "--engine", "ort", "--repeats", 1, "--json", path)  # fmt: skip
@@ -79,8 +80,10 @@ def test_throughput_and_its_report(bench, exported, image_file, tmp_path, monkey
     assert bench("report", path, "-o", page, "--markdown", tmp_path / "table.md")[0] == 0
     assert "<h3>How fast</h3>" in page.read_text()
     figures = results.load(path).sections["throughput"].figures
-    monkeypatch.setattr("flair_bench.throughput.measure", lambda *_: figures)
-    monkeypatch.setattr("flair_bench.throughput.faults", lambda _: ["ort agrees on nothing"])
+    monkeypatch.setattr("flair_bench.measure.throughput.measure", lambda *_: figures)
+    monkeypatch.setattr(
+        "flair_bench.measure.throughput.faults", lambda _: ["ort agrees on nothing"]
+    )
     code, _, said = bench("throughput", image_file[0], "-m", exported(8))
     assert (code, said) == (1, "flair-bench: fast but wrong: ort agrees on nothing\n")
 

@@ -26,7 +26,7 @@ def calls(monkeypatch, exported, network, patches):
     monkeypatch.setattr(suite.report, "html", lambda results: f"{len(results)} results")
 
     def request(output, data=None):
-        return suite.Request(
+        return suite.SuiteOptions(
             checkpoint=None, data=data, size_px=64, repeats=1, output=output / "r.json"
         )
 

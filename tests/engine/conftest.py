@@ -1,20 +1,15 @@
 """Models for the engine's tests, made from the golden one, and machines that stand in for a GPU."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
-import fake_tensorrt
 import numpy as np
 import onnx
 import pytest
+from doubles import fake_tensorrt
+from doubles.tiny_model import SPEC, box_model
 from onnx import TensorProto, helper, numpy_helper
 
 from flair_engine.manifest import attach_manifest, spec_of
-
-sys.path.append(str(Path(__file__).parents[1] / "data"))
-
-from make_tiny import SPEC, box_model
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ import onnx
 import pytest
 
 from flair_engine.agreement import compare, fp32_twin, noise_tiles
-from flair_engine.backends.onnx_runtime import open_session
 from flair_engine.errors import EngineError
+from flair_engine.inference.onnx_runtime import open_session
 from flair_engine.manifest import read_model_spec
 
 

@@ -9,7 +9,7 @@ from rasterio.transform import from_origin
 
 from flair_engine import FlairError, Inputs, MapOptions, ReadOptions, RunOptions, run, segment
 from flair_engine.errors import OutputError
-from flair_engine.landcover import output_path
+from flair_engine.mapping.landcover import output_path
 
 X, Y = 721104.4, 6248980.8
 CPU = RunOptions(device="cpu", threads=2)
@@ -193,7 +193,7 @@ def test_panels_do_not_change_labels(
     make_raster, tiny_path, tmp_path, expected_labels, monkeypatch
 ):
     path, image = make_raster(height=90, width=900, tiled=True, blockxsize=64, blockysize=64)
-    monkeypatch.setattr("flair_engine.panel.CANVAS_BYTES", 500_000)
+    monkeypatch.setattr("flair_engine.reading.schedule.CANVAS_BYTES", 500_000)
     report = segment(tiny_path, [path], tmp_path / "map.tif", CPU)
     assert (read_map(tmp_path / "map.tif") == expected_labels(image)).all()
     assert 1 < report.blocks_requested / report.blocks < 2

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from doubles.networks import small_spec
 
 from flair_engine.manifest import parse_manifest, read_model_spec
 from flair_export.cards import ACTIVE_12, ACTIVE_15, CARDS, card_of, find_card
 from flair_export.errors import CardError
-
-from .conftest import small_spec
 
 SEED_MODEL = "FLAIR-INC_rgbie_15cl_resnet34-unet"
 

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from doubles.paths import listing
 
-import flair_export.checkpoint
+import flair_export.network.checkpoint
 from flair_engine.manifest import read_model_spec
 from flair_export import cli
 from flair_export.cards import CARDS
 from flair_export.cli import export_command, inspect_command, main
 from flair_export.errors import OptionError
-
-from .conftest import listing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,7 +149,7 @@ def test_what_comes_unasked(capsys, monkeypatch, rgb_file, tmp_path, error, code
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(flair_export.checkpoint, "read_checkpoint", fail)
+    monkeypatch.setattr(flair_export.network.checkpoint, "read_checkpoint", fail)
     exit_code, line = fails(capsys, [str(rgb_file), "-o", str(tmp_path / "m.onnx")])
     assert (exit_code, said in line) == (code, True), line
 

@@ -8,13 +8,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from doubles.networks import state_dict
 
-from flair_engine.backends.onnx_runtime import open_session
+from flair_engine.inference.onnx_runtime import open_session
 from flair_engine.manifest import OUTPUT_NAMES, read_model_spec
 from flair_export.cards import CARDS, card_of
 from flair_export.publish import ExportOptions, export
-
-from .conftest import state_dict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

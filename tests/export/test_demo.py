@@ -10,7 +10,7 @@ import rasterio
 from flair_export import demo
 from flair_export.cards import find_card
 from flair_export.demo import DemoError
-from flair_export.scene import synthetic_orthophoto
+from flair_export.synthetic.scene import synthetic_orthophoto
 
 CLASSES = find_card("rgbie_15cl_resnet34-unet").classes
 

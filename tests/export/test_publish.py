@@ -6,8 +6,10 @@ from pathlib import Path
 
 import onnx
 import pytest
+from doubles.networks import small_spec
+from doubles.paths import listing
 
-import flair_export.checkpoint
+import flair_export.network.checkpoint
 from flair_engine.errors import EngineError, GeometryError, OutputError, WriteError
 from flair_engine.manifest import read_model_spec
 from flair_export import publish
@@ -18,12 +20,10 @@ from flair_export.errors import (
     ExportError,
     ImageError,
     OptionError,
-    VerificationError,
 )
-from flair_export.flops import gflop_per_tile
+from flair_export.graph.flops import gflop_per_tile
+from flair_export.proof.verify import VerificationError
 from flair_export.publish import ExportOptions, export
-
-from .conftest import listing, small_spec
 
 SMALL = {"tile_px": 32, "margin_px": 8}
 
@@ -169,8 +169,8 @@ def test_hub_id_of_a_published_model_names_it(monkeypatch, rgb, tmp_path):
         named.append(model)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(flair_export.checkpoint, "read_checkpoint", lambda *_, **__: None)
-    monkeypatch.setattr(flair_export.checkpoint, "choose_card", choose)
+    monkeypatch.setattr(flair_export.network.checkpoint, "read_checkpoint", lambda *_, **__: None)
+    monkeypatch.setattr(flair_export.network.checkpoint, "choose_card", choose)
     for source, options in (
         (rgb.hub_id, ExportOptions()),
         (rgb.hub_id, ExportOptions(model="rgb_12cl_resnet34-unet")),

@@ -1,0 +1,133 @@
+"""The rasters that are measured on: patches put together, a scene drawn, either mirrored larger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.windows import Window
+
+from flair_bench.errors import DatasetError
+from flair_engine.grid import reflected
+from flair_engine.manifest import read_model_spec
+from flair_export.cards import GSD_M
+from flair_export.synthetic.scene import synthetic_orthophoto
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+DEFLATE: dict[str, Any] = {
+    "tiled": True,
+    "blockxsize": 512,
+    "blockysize": 512,
+    "compress": "deflate",
+    "interleave": "pixel",
+}
+"""Creation options of rasters as they are mostly delivered."""
+ROWS = 512
+"""Rows written at a time."""
+SEED = 2024
+SCENE_PX = 1536
+
+
+def read_image(paths: Sequence[Path]) -> tuple[np.ndarray, Affine, Any]:
+    """Return uint8 [bands, H, W], transform and CRS of one raster, or of patches put together.
+
+    Patches lie on one grid, to within rounding of their corners; where none lies, 0. Raises
+    DatasetError for files that make no such image.
+    """
+    if not paths:
+        raise DatasetError("no image given: name one raster, or the patches of a block")
+    corners, crs, step = [], None, GSD_M
+    for path in paths:
+        with rasterio.open(path) as dataset:
+            corners.append((dataset.transform.f, dataset.transform.c, dataset.shape))
+            crs, step, count = dataset.crs, dataset.transform.a, dataset.count
+    top, left = max(y for y, _, _ in corners), min(x for _, x, _ in corners)
+    places = [(round((top - y) / step), round((x - left) / step), hw) for y, x, hw in corners]
+    height = max(row + hw[0] for row, _, hw in places)
+    width = max(col + hw[1] for _, col, hw in places)
+    if height * width > 4 * sum(hw[0] * hw[1] for _, _, hw in places):
+        raise DatasetError(
+            f"{len(paths)} images span {height} x {width} px and fill less than a quarter of it: "
+            "give the patches of one block"
+        )
+    image = np.zeros((count, height, width), np.uint8)
+    for path, (row, col, (rows, cols)) in zip(paths, places, strict=True):
+        with rasterio.open(path) as dataset:
+            image[:, row : row + rows, col : col + cols] = dataset.read()
+    return image, Affine(step, 0, left, 0, -step, top), crs
+
+
+def files_in(paths: Sequence[Path]) -> list[Path]:
+    """Return files as they are, and every .tif below folders by ascending name."""
+    return [
+        file
+        for path in paths
+        for file in (sorted(path.rglob("*.tif")) if path.is_dir() else [path])
+    ]
+
+
+def image_or_scene(paths: Sequence[Path], model: Path) -> np.ndarray:
+    """Return the image of `paths`, or without any a scene with the bands of `model`."""
+    if paths:
+        return read_image(files_in(paths))[0]
+    return draw_scene(SCENE_PX, len(read_model_spec(model).bands))[0]
+
+
+def draw_scene(size_px: int, bands: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the synthetic orthophoto uint8 [bands, size, size] and its labels [size, size]."""
+    image, labels = synthetic_orthophoto(size_px, size_px, SEED)
+    return image[:bands], labels
+
+
+def write_raster(path: Path, image_bhw: np.ndarray, size_px: int | None, **profile: Any) -> Path:
+    """Write an image, mirrored to `size_px` square where that is given, rows by rows.
+
+    `profile` replaces creation options; `crs` and `transform` may be among them.
+    """
+    count, height, width = image_bhw.shape
+    rows = reflected(0, size_px or height, height)
+    cols = reflected(0, size_px or width, width)
+    profile = {
+        "driver": "GTiff",
+        "crs": "EPSG:2154",
+        "transform": Affine(GSD_M, 0, 700_000, 0, -GSD_M, 6_600_000),
+        **DEFLATE,
+        **profile,
+    }
+    with rasterio.open(
+        path, "w", count=count, dtype="uint8", height=len(rows), width=len(cols), **profile
+    ) as dataset:
+        for top in range(0, len(rows), ROWS):
+            part = image_bhw[:, rows[top : top + ROWS, None], cols]
+            dataset.write(part, window=Window(0, top, len(cols), part.shape[1]))
+    return path
+
+
+def write_sparse_vrt(path: Path, source: Path, size_px: int) -> Path:
+    """Write a VRT of `size_px` square that is empty but for `source` in its middle."""
+    with rasterio.open(source) as dataset:
+        count, height, width = dataset.count, dataset.height, dataset.width
+        block, wkt, transform = dataset.block_shapes[0], dataset.crs.to_wkt(), dataset.transform
+    offset = (size_px // 2 // block[0]) * block[0]
+    moved = transform @ Affine.translation(-offset, -offset)
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource>'
+        f'<SourceFilename relativeToVRT="0">{source}</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand>"
+        f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>'
+        f'<DstRect xOff="{offset}" yOff="{offset}" xSize="{width}" ySize="{height}"/>'
+        "</SimpleSource></VRTRasterBand>"
+        for band in range(1, count + 1)
+    )
+    corner = ", ".join(f"{value!r}" for value in moved.to_gdal())
+    path.write_text(
+        f'<VRTDataset rasterXSize="{size_px}" rasterYSize="{size_px}"><SRS>{wkt}</SRS>'
+        f"<GeoTransform>{corner}</GeoTransform>{bands}</VRTDataset>",
+        encoding="utf-8",
+    )
+    return path

@@ -1,0 +1,1 @@
+"""Tiles to labels: the interface of a runtime, the chooser, the runtimes."""

@@ -1,0 +1,1 @@
+"""Labelled strips to published maps: journal, assembly, GeoTIFF."""

@@ -1,0 +1,290 @@
+"""The land-cover map: tiled, compressed GeoTIFFs with colours, class names and provenance.
+
+Maps are assembled from finished strips under names in the run's own folder and renamed when
+complete and checked, sidecars first and the map last: an output's name never shows a half-written
+file.
+"""
+
+from __future__ import annotations
+
+import os
+import xml.etree.ElementTree as ET
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from flair_engine.errors import OutputError, WriteError, first_line
+from flair_engine.grid import Window
+from flair_engine.mapping.journal import sync_folder
+from flair_engine.overlap import prefetched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from rasterio.crs import CRS
+    from rasterio.io import DatasetReader, DatasetWriter
+
+    from flair_engine.manifest import ModelSpec
+    from flair_engine.options import LabelValues
+
+
+BLOCK_PX = 512
+NODATA = {"flair": 0, "zero-based": 255}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapStyle:
+    """What maps of one run have in common."""
+
+    spec: ModelSpec
+    crs: CRS | None
+    transform: Affine
+    """Of the whole raster; a map of a window moves it."""
+    values: LabelValues
+    tags: Mapping[str, str]
+    cog: bool
+
+
+def write_maps(
+    path: Path,
+    window: Window,
+    style: MapStyle,
+    read: Callable[[str, Window], np.ndarray],
+    folder: Path,
+) -> None:
+    """Assemble and publish every output of the model over `window` of the raster.
+
+    `labels` go to `path`, the others to rasters of their own beside it. `read` returns uint8
+    [bands, h, w] of an output and a window of it; `folder` is on the same file system as `path`.
+    Raises WriteError where the disk refuses; what was at `path` is then still there.
+    """
+    made: list[tuple[Path, Path]] = []
+    for name in style.spec.outputs:
+        target = output_path(path, name)
+        temporary = folder / target.name
+        _write_map(temporary, name, window, style, read)
+        if style.cog:
+            temporary = _as_cog(temporary, name)
+        made.append((temporary, target))
+    sidecars = {
+        f"{path}.aux.xml": category_names(style.spec, style.values),
+        str(path.with_suffix(".qml")): qgis_style(style.spec, style.values),
+    }
+    try:
+        for sidecar, text in sidecars.items():
+            temporary = folder / Path(sidecar).name
+            temporary.write_text(text, encoding="utf-8")
+            made.append((temporary, Path(sidecar)))
+        for temporary, _ in made:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        # `labels` is the first output: publish it last.
+        for temporary, target in sorted(made, key=lambda pair: pair[1] == path):
+            temporary.replace(target)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: cannot be put in place ({error.strerror}): mend that, then use --resume"
+        ) from error
+
+
+def _write_map(
+    path: Path,
+    name: str,
+    window: Window,
+    style: MapStyle,
+    read: Callable[[str, Window], np.ndarray],
+) -> None:
+    def rows() -> Iterator[tuple[RasterioWindow, np.ndarray]]:
+        zero_based = name == "labels" and style.values == "zero-based"
+        for top in range(window.top, window.bottom, BLOCK_PX):
+            height = min(BLOCK_PX, window.bottom - top)
+            pixels_bhw = read(
+                name, Window(top=top, left=window.left, height=height, width=window.width)
+            )
+            where = RasterioWindow(0, top - window.top, window.width, height)
+            yield where, _to_zero_based()[pixels_bhw] if zero_based else pixels_bhw
+
+    try:
+        # The next rows are unpacked while GDAL compresses these.
+        with _create(path, name, window, style) as dataset, closing(prefetched(rows())) as ahead:
+            _decorate(dataset, name, style)
+            for where, pixels_bhw in ahead:
+                dataset.write(pixels_bhw, window=where)
+        _check_complete(path)
+    except (RasterioError, OSError) as error:
+        path.unlink(missing_ok=True)
+        raise WriteError(
+            f"{path.name}: cannot be written ({first_line(error)}): check the free space of the "
+            "disk, then continue with --resume"
+        ) from error
+
+
+def _create(path: Path, name: str, window: Window, style: MapStyle) -> DatasetWriter:
+    spec = style.spec
+    return rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        dtype="uint8",
+        count=max(c.value for c in spec.classes) if name == "probabilities" else 1,
+        height=window.height,
+        width=window.width,
+        crs=style.crs,
+        transform=style.transform @ Affine.translation(window.left, window.top),
+        nodata=NODATA[style.values] if name == "labels" else None,
+        tiled=True,
+        blockxsize=BLOCK_PX,
+        blockysize=BLOCK_PX,
+        interleave="band",
+        compress="deflate",
+        num_threads="all_cpus",
+        bigtiff="if_safer",  # if_needed ignores what compression may fail to save
+    )
+
+
+def _decorate(dataset: DatasetWriter, name: str, style: MapStyle) -> None:
+    dataset.update_tags(**style.tags)
+    if name == "labels":
+        shift = style.values == "zero-based"
+        colors = {entry.value - shift: _rgba(entry.color) for entry in style.spec.classes}
+        dataset.write_colormap(1, {**colors, NODATA[style.values]: (0, 0, 0, 0)})
+    if name == "probabilities":
+        for entry in style.spec.classes:
+            dataset.set_band_description(entry.value, entry.name)
+        others = [ColorInterp.undefined] * (dataset.count - 1)
+        dataset.colorinterp = [ColorInterp.gray, *others]
+
+
+def _check_complete(path: Path) -> None:
+    """Raise OSError where a block did not reach the file.
+
+    GDAL's compression threads swallow a write that fails, so closing proves nothing.
+    """
+    size = path.stat().st_size
+    with rasterio.open(path) as dataset:
+        for band in range(1, dataset.count + 1):
+            for (row, col), _ in dataset.block_windows(band):
+                offset, length = _block_place(dataset, band, row, col)
+                if offset == 0 or offset + length > size:
+                    raise OSError(f"block ({row}, {col}) is not in the file")
+
+
+def _block_place(dataset: DatasetReader, band: int, row: int, col: int) -> tuple[int, int]:
+    """Return offset and length of a block in its file, 0 where it has none."""
+    place = (
+        dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band)
+        for what in ("OFFSET", "SIZE")
+    )
+    offset, length = (int(value or 0) for value in place)
+    return offset, length
+
+
+def _as_cog(path: Path, name: str) -> Path:
+    """Return a Cloud-Optimized copy; overviews show the most frequent class."""
+    cog = path.with_name(f"cog-{path.name}")
+    try:
+        rasterio.shutil.copy(
+            path,
+            cog,
+            driver="COG",
+            compress="DEFLATE",
+            blocksize=BLOCK_PX,
+            overview_resampling="MODE" if name == "labels" else "AVERAGE",
+            overviews="IGNORE_EXISTING",
+            bigtiff="IF_SAFER",
+            num_threads="ALL_CPUS",
+        )
+        _check_complete(cog)
+    except (RasterioError, OSError) as error:
+        cog.unlink(missing_ok=True)
+        raise WriteError(
+            f"{path.name}: cannot be made a COG ({first_line(error)}): check the free space of the "
+            "disk, then continue with --resume"
+        ) from error
+    path.unlink()
+    return cog
+
+
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless a map can be put at `path`."""
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder: give the name of the map, ending in .tif")
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise OutputError(f"{path}: the map is a GeoTIFF: give a name ending in .tif")
+    check_folder(path.parent, path)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already: use --overwrite, or another name")
+
+
+def check_folder(folder: Path, path: Path) -> None:
+    """Raise OutputError unless `folder` is there and may be written."""
+    if not folder.is_dir():
+        raise OutputError(f"{path}: the folder {folder} does not exist: create it first")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: the folder {folder} is not writable by you")
+
+
+def output_path(path: Path, name: str) -> Path:
+    """Return where output `name` goes: NAME.tif for labels, NAME.confidence.tif and so on."""
+    return path if name == "labels" else path.with_name(f"{path.stem}.{name}{path.suffix}")
+
+
+def category_names(spec: ModelSpec, values: LabelValues) -> str:
+    """Return GDAL's PAM sidecar: category n names pixel value n. rasterio cannot write it."""
+    shift = values == "zero-based"
+    names = {entry.value - shift: entry.name for entry in spec.classes}
+    if not shift:
+        names[NODATA["flair"]] = "no data"
+    root = ET.Element("PAMDataset")
+    band = ET.SubElement(root, "PAMRasterBand", band="1")
+    categories = ET.SubElement(band, "CategoryNames")
+    for value in range(max(names) + 1):
+        ET.SubElement(categories, "Category").text = names.get(value, "")
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def qgis_style(spec: ModelSpec, values: LabelValues) -> str:
+    """Return a QGIS layer style: one entry of the legend for each class that can occur."""
+    shift = values == "zero-based"
+    root = ET.Element("qgis", styleCategories="Symbology")
+    renderer = ET.SubElement(
+        ET.SubElement(root, "pipe"),
+        "rasterrenderer",
+        type="paletted",
+        band="1",
+        opacity="1",
+        alphaBand="-1",
+    )
+    palette = ET.SubElement(renderer, "colorPalette")
+    for entry in spec.active_classes:
+        ET.SubElement(
+            palette,
+            "paletteEntry",
+            value=str(entry.value - shift),
+            color=entry.color,
+            alpha="255",
+            label=entry.name,
+        )
+    ET.indent(root)
+    return "<!DOCTYPE qgis>\n" + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _to_zero_based() -> np.ndarray:
+    """Return the table from 1..19, 0 nodata, to 0..18, 255 nodata: uint8 wraps around."""
+    return np.arange(-1, 255).astype(np.uint8)
+
+
+def _rgba(color: str) -> tuple[int, int, int, int]:
+    red, green, blue = bytes.fromhex(color.removeprefix("#"))
+    return red, green, blue, 255

@@ -1,0 +1,249 @@
+"""What strips of one panel need of each layer, and how far that has been given out to decode.
+
+Layers are decoded in bands of whole blocks, from the top, each pixel once; a canvas holds the rows
+of several strips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from flair_engine.grid import Grid, Window, blocks, ceil_div, reflected
+from flair_engine.reading.canvas import Canvas, Memory, overlapping
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flair_engine.reading.layers import Layer, Raster
+
+MIN_BAND_PX = 256
+"""Rows decoded at a time at least: files are often stored in strips of a few rows."""
+
+PART_PX = 2**19
+"""Pixels one thread decodes at a time, about: so few that threads end together, so many that
+calls do not count."""
+
+CANVAS_BYTES = 512 * 2**20
+"""Pixels held at a time, about: a canvas being filled, and the one before it still in use."""
+
+CANVAS_CORES = 3
+"""Rows of cores in a canvas beside its first tile: with fewer the canvas before the last could
+still be in use, with more memory is used again less often."""
+
+Part: TypeAlias = "tuple[int, int, Window]"
+"""Number of a product, order of a layer in it, window of that layer: arguments of `Canvas.put`."""
+
+
+@dataclass(slots=True)
+class ReadCounter:
+    """What reading has cost and missed so far."""
+
+    blocks: int = 0
+    """Blocks requested; a block requested twice counts twice."""
+    missing: int = 0
+    """Valid pixels of cores without a product that is not required (height)."""
+
+
+def panels(grid: Grid, raster: Raster, cores: range) -> list[range]:
+    """Cut columns of cores so that the pixels held for one panel take about CANVAS_BYTES."""
+    bytes_per_column = 2 * _bytes_per_px(raster) * _canvas_rows(grid, raster)
+    count = max(1, CANVAS_BYTES // (bytes_per_column * grid.core_px))
+    return [
+        range(start, min(start + count, cores.stop))
+        for start in range(cores.start, cores.stop, count)
+    ]
+
+
+class Panel:
+    """What strips of one panel need, and how far its layers have been given out to decode."""
+
+    def __init__(
+        self,
+        raster: Raster,
+        grid: Grid,
+        cores: range,
+        rows: Sequence[int],
+        counter: ReadCounter,
+    ) -> None:
+        size, margin = grid.core_px, grid.margin_px
+        self._grid, self._cores, self._counter = grid, cores, counter
+        self.cols = range(cores.start * size - margin, cores.stop * size + margin)
+        # In a narrow last panel the mirror reaches further left than the strips themselves.
+        lowest = _lowest(self.cols, grid.width)
+        self._cols = range(lowest, self.cols.stop)
+        inside = range(max(0, lowest), min(self._cols.stop, grid.width))
+        self._feeds = [
+            feed
+            for number, product in enumerate(raster.products)
+            for order, layer in enumerate(product.layers)
+            if (feed := _Feed(number, order, layer, grid.height, inside)).covers_some
+        ]
+        # Reflection makes the last strips reach back further than their own tiles.
+        reaches = [_lowest(self.span(i), grid.height) for i in rows]
+        keep_from = np.minimum.accumulate(reaches[::-1])[::-1]
+        self._keep_from = dict(zip(rows, keep_from.tolist(), strict=True))
+        self._is_core = np.zeros(grid.height, bool)
+        """Raster rows whose labels are wanted."""
+        for i in rows:
+            self._is_core[i * size : (i + 1) * size] = True
+        everything = self.reach(rows[-1]) - self._keep_from[rows[0]]
+        self._canvas_rows = min(_canvas_rows(grid, raster), everything)
+        self._raster = raster
+        self._memory = Memory()
+        self._stacked = [overlapping(product.layers) for product in raster.products]
+        self._counted_to = 0
+        """Row below the last whose missing pixels are counted."""
+
+    def canvas(self, i: int) -> Canvas:
+        """Return a canvas that begins with strip `i`."""
+        start = self._keep_from[i]
+        rows = range(start, start + self._canvas_rows)
+        return Canvas(self._raster, rows, self._cols, self._stacked, self._memory)
+
+    def reach(self, i: int) -> int:
+        """Return the row below the last that decoding and mirroring strip `i` writes."""
+        bottom = self.span(i).stop
+        inside = min(bottom, self._grid.height)
+        return max([bottom, *(feed.end(inside) for feed in self._feeds)])
+
+    def given_out(self, start: int) -> list[Part]:
+        """Return what has been given out of the rows from `start`."""
+        return [
+            (feed.number, feed.order, part)
+            for feed in self._feeds
+            if (part := feed.given_out(start))
+        ]
+
+    def parts(self, i: int) -> list[Part]:
+        """Give out what strip `i` needs and has not been given out yet."""
+        start, until = max(0, self._keep_from[i]), min(self.span(i).stop, self._grid.height)
+        parts = []
+        for feed in self._feeds:
+            for part in feed.parts(start, until):
+                feed.last = i
+                self._counter.blocks += sum(1 for _ in blocks(part, feed.layer.block_px))
+                parts.append((feed.number, feed.order, part))
+        return parts
+
+    def finish(self, i: int, canvas: Canvas) -> None:
+        """Finish the rows of strip `i`, all of whose parts have been put into `canvas`."""
+        stop, first = self.span(i).stop, max(0, canvas.finished_to)
+        missing_hw = canvas.finish(stop)
+        if missing_hw is not None:
+            self._count_missing(missing_hw, first)
+        self._counted_to = max(self._counted_to, stop)
+        for feed in self._feeds:
+            feed.close_after(i)
+
+    def _count_missing(self, missing_hw: np.ndarray, first: int) -> None:
+        """Count pixels of wanted cores, each once; `missing_hw` begins at raster row `first`."""
+        new = max(first, self._counted_to)
+        wanted = self._is_core[new : first + len(missing_hw)]
+        size, left = self._grid.core_px, max(0, self._cols.start)
+        cols = slice(self._cores.start * size - left, self._cores.stop * size - left)
+        self._counter.missing += int(np.count_nonzero(missing_hw[new - first :][wanted, cols]))
+
+    def span(self, i: int) -> range:
+        """Return the rows of strip `i`."""
+        top = i * self._grid.core_px - self._grid.margin_px
+        return range(top, top + self._grid.tile_px)
+
+
+class _Feed:
+    """The rows of one layer, given out from the top."""
+
+    def __init__(self, number: int, order: int, layer: Layer, height: int, cols: range) -> None:
+        window = layer.window
+        self.number, self.order, self.layer = number, order, layer
+        self.decoded_to = 0
+        """Raster row below the last given out."""
+        self.last = -1
+        """The strip that was last given something."""
+        self._rows = range(max(0, window.top), min(window.bottom, height))
+        self._cols = range(max(window.left, cols.start), min(window.right, cols.stop))
+        self._step = band_height(layer)
+
+    @property
+    def covers_some(self) -> bool:
+        """Whether the layer has a pixel in the panel."""
+        return bool(self._rows and self._cols)
+
+    def end(self, until: int) -> int:
+        """Return the raster row that decoding whole bands down to `until` reaches."""
+        if until <= self._rows.start:
+            return until
+        top = self.layer.window.top
+        bands = ceil_div(min(until, self._rows.stop) - top, self._step)
+        return min(top + bands * self._step, self._rows.stop)
+
+    def given_out(self, start: int) -> Window | None:
+        """Return the window of the layer that has been given out of raster rows from `start`."""
+        rows = range(max(start, self._rows.start), self.decoded_to)
+        return self._part(rows) if rows else None
+
+    def parts(self, start: int, until: int) -> list[Window]:
+        """Return windows of the layer with what is not given out yet of raster rows from `start`.
+
+        Whole bands down to `until`, cut at blocks.
+        """
+        first, stop = max(start, self.decoded_to, self._rows.start), self.end(until)
+        if until <= self._rows.start or first >= stop:
+            return []
+        self.decoded_to = stop
+        return split(self._part(range(first, stop)), self.layer.block_px)
+
+    def _part(self, rows: range) -> Window:
+        """Return raster rows as a window of the layer, all of the panel's columns."""
+        window = self.layer.window
+        return Window(
+            top=rows.start - window.top,
+            left=self._cols.start - window.left,
+            height=len(rows),
+            width=len(self._cols),
+        )
+
+    def close_after(self, i: int) -> None:
+        """Close the layer where strip `i` was the last to be given its rows."""
+        if self.decoded_to >= self._rows.stop and self.last == i:
+            self.layer.close()
+
+
+def _lowest(span: range, size: int) -> int:
+    """Return the first position that a span needs, its own or one mirrored into it."""
+    return min(span.start, int(reflected(span.start, span.stop, size).min()))
+
+
+def _bytes_per_px(raster: Raster) -> int:
+    """Return what a canvas holds of a pixel: bands, validity, products (not order of overlaps)."""
+    return raster.count + 1 + len(raster.products)
+
+
+def _canvas_rows(grid: Grid, raster: Raster) -> int:
+    """Return the rows of a canvas: a tile, CANVAS_CORES more, and the deepest band begun."""
+    deepest = max(
+        (
+            min(band_height(layer), layer.window.height)
+            for product in raster.products
+            for layer in product.layers
+        ),
+        default=0,
+    )
+    return grid.tile_px + CANVAS_CORES * grid.core_px + deepest
+
+
+def band_height(layer: Layer) -> int:
+    """Return how many rows are decoded at a time: whole blocks, MIN_BAND_PX at least."""
+    block_height, _ = layer.block_px
+    return block_height * ceil_div(MIN_BAND_PX, block_height)
+
+
+def split(window: Window, block_px: tuple[int, int]) -> list[Window]:
+    """Cut a window at edges of blocks into windows of about PART_PX, a block at least."""
+    block_height, block_width = block_px
+    blocks_across = ceil_div(window.width, block_width)
+    across = max(1, min(blocks_across, PART_PX // (block_width * block_height)))
+    down = max(1, PART_PX // (min(across * block_width, window.width) * block_height))
+    return list(blocks(window, (down * block_height, across * block_width)))

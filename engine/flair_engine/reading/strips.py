@@ -1,0 +1,142 @@
+"""Reads a raster strip by strip: every block decoded once, in parallel, the overlap kept.
+
+A strip is the tiles of one row of cores within one panel of columns. Blocks are decoded straight
+into a canvas of many rows, strips are views of it, and consecutive strips share twice the margin
+of rows; what the next canvas shares with this one is copied. Panels bound the memory of wide
+rasters.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flair_engine.grid import Grid, Window
+from flair_engine.reading.schedule import Panel, ReadCounter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+
+    from flair_engine.reading.canvas import Canvas
+    from flair_engine.reading.layers import Raster
+    from flair_engine.reading.schedule import Part
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strip:
+    """The pixels of one row of tiles of a panel, reflected where they lie outside the raster."""
+
+    i: int
+    """Row of cores in the grid."""
+    cores: range
+    """Columns of cores."""
+    grid: Grid
+    image_bhw: np.ndarray
+    """uint8 [bands, tile_px, len(cores) * core_px + 2 * margin_px]."""
+    valid_hw: np.ndarray | None
+    """bool like `image_bhw` without bands; None where every pixel is valid."""
+
+    def tile(self, j: int) -> np.ndarray:
+        """Return the view uint8 [bands, tile_px, tile_px] of tile (i, j)."""
+        left = (j - self.cores.start) * self.grid.core_px
+        return self.image_bhw[:, :, left : left + self.grid.tile_px]
+
+    @property
+    def window(self) -> Window:
+        """Return the pixels of the raster that the cores cover."""
+        first, last = (self.grid.core(self.i, j) for j in (self.cores[0], self.cores[-1]))
+        return Window(
+            top=first.top, left=first.left, height=first.height, width=last.right - first.left
+        )
+
+    def core_valid(self, j: int) -> np.ndarray | None:
+        """Return the validity bool [h, w] of core (i, j), cut at the raster's edge."""
+        if self.valid_hw is None:
+            return None
+        core, margin = self.grid.core(self.i, j), self.grid.margin_px
+        left = (j - self.cores.start) * self.grid.core_px + margin
+        return self.valid_hw[margin : margin + core.height, left : left + core.width]
+
+
+def read_strips(
+    raster: Raster,
+    grid: Grid,
+    cores: range,
+    rows: Sequence[int],
+    *,
+    threads: int,
+    counter: ReadCounter,
+) -> Iterator[Strip]:
+    """Yield the strips of the panel `cores`, for each of the ascending core `rows`.
+
+    Raises ReadError where a block cannot be decoded.
+    """
+    panel = Panel(raster, grid, cores, rows, counter)
+    waiting = deque(rows)
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+
+        def load() -> _Load:
+            """Give the threads all that one more canvas has room for."""
+            canvas = panel.canvas(waiting[0])
+            kept = panel.given_out(canvas.rows.start)
+            strips = deque[tuple[int, list[Future[None]]]]()
+            while waiting and panel.reach(waiting[0]) <= canvas.rows.stop:
+                i = waiting.popleft()
+                strips.append((i, [pool.submit(canvas.put, *part) for part in panel.parts(i)]))
+            return _Load(canvas, kept, strips)
+
+        try:
+            current, following = load(), None
+            while current.strips:
+                i, decoding = current.strips.popleft()
+                # Early, so that the threads never run out of work; not earlier, so that the canvas
+                # before this one is not in use any more.
+                if waiting and not following and len(current.strips) < 2:
+                    following = load()
+                for future in decoding:
+                    future.result()
+                panel.finish(i, current.canvas)
+                yield Strip(
+                    i=i,
+                    cores=cores,
+                    grid=grid,
+                    image_bhw=current.canvas.image(panel.span(i), panel.cols),
+                    valid_hw=current.canvas.valid(panel.span(i), panel.cols),
+                )
+                if following and not current.strips:
+                    for part in following.kept:
+                        following.canvas.take(current.canvas, *part)
+                    current, following = following, None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """A canvas that threads are at work on."""
+
+    canvas: Canvas
+    kept: list[Part]
+    """What it shares with the canvas before."""
+    strips: deque[tuple[int, list[Future[None]]]]
+    """Row of cores, and what must be done before it can be cut out."""
+
+
+def sample_tiles(raster: Raster, grid: Grid, count: int, threads: int) -> list[np.ndarray]:
+    """Return at most `count` tiles spread evenly over the grid, uint8 [bands, tile, tile] each.
+
+    Raises ReadError where a block cannot be decoded.
+    """
+    total = grid.rows * grid.cols
+    cells = [divmod(n, grid.cols) for n in sorted({n * total // count for n in range(count)})]
+    tiles = []
+    for i, j in cells:
+        counter = ReadCounter()  # these reads are no part of the run
+        cores = range(j, j + 1)
+        (strip,) = read_strips(raster, grid, cores, [i], threads=threads, counter=counter)
+        tiles.append(strip.tile(j))
+    return tiles

@@ -1,0 +1,1 @@
+"""ONNX graphs as data: shared passes, shapes, arithmetic, the contract they keep."""

@@ -1,0 +1,1 @@
+"""Checkpoints to networks, and networks to ONNX graphs; torch lives here."""

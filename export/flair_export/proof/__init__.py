@@ -1,0 +1,1 @@
+"""Proofs that a file gives the labels it has to: samples, comparisons, verdicts."""

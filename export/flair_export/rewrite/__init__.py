@@ -1,0 +1,1 @@
+"""Graph rewrites that change no label: less arithmetic for the same answer."""

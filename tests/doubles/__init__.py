@@ -1,0 +1,1 @@
+"""Stand-ins and small models that tests share: `from doubles.x import y`."""

@@ -1,0 +1,91 @@
+"""Writes tiny.onnx: two bands, tile 32, margin 8, a 5x5 box filter with an answer known exactly.
+
+A pixel is class 1 where the sum of band 1 over its 5x5 neighbourhood is at least that of band 2,
+else class 3; class 2 is inactive. Sums of 25 bytes are exact in FP32, so labels are too. Zero
+padding at the tile's edge reaches 2 px, inside the margin.
+
+Run it from the repository's root: python tests/doubles/tiny_model.py
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from flair_engine.manifest import LandCoverClass, ModelSpec, Normalization, attach_manifest
+
+TILE, MARGIN = 32, 8
+CORE = TILE - 2 * MARGIN
+SPEC = ModelSpec(
+    schema=1,
+    name="tiny",
+    architecture="box-filter",
+    bands=("one", "two"),
+    gsd_m=0.2,
+    tile_px=TILE,
+    margin_px=MARGIN,
+    precision="fp32",
+    agreement_fp32=None,
+    classes=(
+        LandCoverClass(value=1, name="first", color="#db0e9a", active=True),
+        LandCoverClass(value=2, name="second", color="#938e7b", active=False),
+        LandCoverClass(value=3, name="third", color="#f80c00", active=True),
+    ),
+    normalization=Normalization(mean=(0.0, 0.0), std=(1.0, 1.0)),
+    outputs=("labels",),
+    weights_sha256="0" * 64,
+    exporter="tiny_model",
+)
+
+
+def box_model(spec: ModelSpec = SPEC) -> onnx.ModelProto:
+    """Return the model for any number of bands: the first is compared with the last."""
+    bands = len(spec.bands)
+    first_and_last = np.zeros((2, bands, 1, 1), np.float32)
+    first_and_last[0, 0] = first_and_last[1, -1] = 1
+    constants = {
+        "box": first_and_last * np.ones((5, 5), np.float32),
+        "starts": np.array([MARGIN, MARGIN]),
+        "ends": np.array([TILE - MARGIN, TILE - MARGIN]),
+        "axes": np.array([2, 3]),
+        "two": np.array(2.0, np.float32),
+        "one": np.array(1.0, np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["pixels", "box"], ["sums"], pads=[2, 2, 2, 2]),
+        helper.make_node("Slice", ["sums", "starts", "ends", "axes"], ["logits"]),
+        helper.make_node("ArgMax", ["logits"], ["index"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["index"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["number", "two"], ["doubled"]),
+        helper.make_node("Add", ["doubled", "one"], ["value"]),
+        helper.make_node("Cast", ["value"], ["labels"], to=TensorProto.UINT8),
+    ]
+    outputs = [helper.make_tensor_value_info("labels", TensorProto.UINT8, ["N", CORE, CORE])]
+    if "probabilities" in spec.outputs:  # the means of the two neighbourhoods, class 2 between
+        constants |= {"area": np.array(25.0, np.float32), "zero": np.array(0.0, np.float32)}
+        nodes += [
+            helper.make_node("Div", ["logits", "area"], ["means"]),
+            helper.make_node("Split", ["means"], ["mean1", "mean3"], axis=1),
+            helper.make_node("Mul", ["mean1", "zero"], ["mean2"]),
+            helper.make_node("Concat", ["mean1", "mean2", "mean3"], ["three"], axis=1),
+            helper.make_node("Cast", ["three"], ["probabilities"], to=TensorProto.UINT8),
+        ]
+        shape = ["N", 3, CORE, CORE]
+        outputs.append(helper.make_tensor_value_info("probabilities", TensorProto.UINT8, shape))
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", bands, TILE, TILE])],
+        outputs,
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    attach_manifest(model, spec)
+    onnx.checker.check_model(model)
+    return model
+
+
+if __name__ == "__main__":
+    onnx.save(box_model(), Path(__file__).parents[1] / "data" / "tiny.onnx")

@@ -1,0 +1,207 @@
+import dataclasses
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+from rio_cogeo.cogeo import cog_validate
+
+from flair_engine.errors import OutputError, WriteError
+from flair_engine.grid import Window
+from flair_engine.manifest import read_model_spec
+from flair_engine.mapping import landcover
+from flair_engine.mapping.landcover import MapStyle, check_output, output_path, write_maps
+
+TRANSFORM = from_origin(721104.4, 6248980.8, 0.2, 0.2)
+
+
+@pytest.fixture
+def style(tiny_path):
+    return MapStyle(
+        spec=read_model_spec(tiny_path),
+        crs=rasterio.CRS.from_epsg(2154),
+        transform=TRANSFORM,
+        values="flair",
+        tags={"FLAIR_MODEL": "tiny"},
+        cog=False,
+    )
+
+
+@pytest.fixture
+def write(tmp_path, style):
+    """Write outputs (by name, uint8 [bands, H, W]) as maps and return the path of the labels."""
+
+    def write(outputs, window=None, folder=tmp_path, **changes):
+        _, height, width = outputs["labels"].shape
+        whole = Window(top=0, left=0, height=height, width=width)
+        work = folder / "work"
+        work.mkdir(exist_ok=True)
+
+        def read(name, part):
+            return outputs[name][:, part.top : part.bottom, part.left : part.right]
+
+        spec = dataclasses.replace(style.spec, outputs=tuple(outputs))
+        made = dataclasses.replace(style, spec=spec, **changes)
+        write_maps(folder / "map.tif", window or whole, made, read, work)
+        return folder / "map.tif"
+
+    return write
+
+
+def labels(height=1301, width=613):
+    return np.random.default_rng(0).choice([0, 1, 3], (1, height, width)).astype(np.uint8)
+
+
+def test_what_is_written_is_read_back(write, tmp_path):
+    expected = labels()
+    path = write({"labels": expected})
+    with rasterio.open(path) as dataset:
+        assert (dataset.read() == expected).all()
+        assert dataset.crs.to_epsg() == 2154
+        assert dataset.transform == TRANSFORM
+        assert dataset.nodata == 0
+        assert dataset.block_shapes == [(512, 512)]
+        assert dataset.compression.name == "deflate"
+        assert dataset.colormap(1)[1] == (0xDB, 0x0E, 0x9A, 255)
+        assert dataset.colormap(1)[0] == (0, 0, 0, 0)
+        assert dataset.tags()["FLAIR_MODEL"] == "tiny"
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert names == ["map.qml", "map.tif", "map.tif.aux.xml", "work"]
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_window_is_where_it_belongs(write):
+    expected = labels()
+    window = Window(top=300, left=16, height=700, width=80)
+    with rasterio.open(write({"labels": expected}, window)) as dataset:
+        assert (dataset.read() == expected[:, 300:1000, 16:96]).all()
+        assert dataset.transform.almost_equals(
+            from_origin(721104.4 + 16 * 0.2, 6248980.8 - 300 * 0.2, 0.2, 0.2), 1e-6
+        )
+
+
+def category_names(path):
+    return [entry.text or "" for entry in ET.parse(f"{path}.aux.xml").iter("Category")]
+
+
+def qml_entries(path):
+    return {
+        int(entry.get("value")): (entry.get("label"), entry.get("color"))
+        for entry in ET.parse(path.with_suffix(".qml")).iter("paletteEntry")
+    }
+
+
+def test_names_and_colours_belong_to_their_values(write):
+    path = write({"labels": labels(9, 9)})
+    assert category_names(path) == ["no data", "first", "second", "third"]
+    assert qml_entries(path) == {1: ("first", "#db0e9a"), 3: ("third", "#f80c00")}
+
+
+def test_zero_based_labels_are_the_official_tools(write):
+    expected = labels(600, 30)
+    path = write({"labels": expected}, values="zero-based")
+    with rasterio.open(path) as dataset:
+        assert (dataset.read() == np.where(expected == 0, 255, expected - 1)).all()
+        assert dataset.nodata == 255
+        assert dataset.colormap(1)[2] == (0xF8, 0x0C, 0x00, 255)
+    assert category_names(path) == ["first", "second", "third"]
+    assert qml_entries(path) == {0: ("first", "#db0e9a"), 2: ("third", "#f80c00")}
+
+
+def all_outputs(height, width):
+    rng = np.random.default_rng(1)
+    return {
+        "labels": labels(height, width),
+        "confidence": rng.integers(0, 256, (1, height, width), dtype=np.uint8),
+        "probabilities": rng.integers(0, 256, (3, height, width), dtype=np.uint8),
+    }
+
+
+@pytest.mark.parametrize("cog", [False, True])
+def test_other_outputs_are_rasters_of_their_own(write, cog):
+    outputs = all_outputs(600, 530)
+    path = write(outputs, cog=cog)
+    for name, array in outputs.items():
+        with rasterio.open(output_path(path, name)) as dataset:
+            assert (dataset.read() == array).all()
+            assert dataset.nodata == (0 if name == "labels" else None)
+    with rasterio.open(output_path(path, "probabilities")) as dataset:
+        assert dataset.descriptions == ("first", "second", "third")
+
+
+def test_a_cog_is_valid_and_its_overviews_show_the_most_frequent_class(write):
+    blocky = np.repeat(np.repeat(labels(300, 300), 4, 1), 4, 2)
+    path = write({"labels": blocky}, cog=True)
+    valid, errors, warnings = cog_validate(path)
+    assert valid, (errors, warnings)
+    assert (errors, warnings) == ([], [])
+    with rasterio.open(path) as dataset:
+        assert dataset.overviews(1) == [2, 4]
+        assert dataset.colormap(1)[1] == (0xDB, 0x0E, 0x9A, 255)
+        assert dataset.nodata == 0
+        assert dataset.tags()["FLAIR_MODEL"] == "tiny"
+    with rasterio.open(path, overview_level=1) as dataset:
+        assert (dataset.read(1) == blocky[0, ::4, ::4]).all()
+
+
+def test_an_old_map_stays_until_the_new_is_whole(write, tmp_path, monkeypatch):
+    path = write({"labels": labels(9, 9)})
+    before = path.read_bytes()
+
+    def fails(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(landcover, "_check_complete", fails)
+    with pytest.raises(WriteError, match=r"map.tif: cannot be written .* continue with --resume"):
+        write({"labels": labels(20, 20)})
+    assert path.read_bytes() == before
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_cog_that_cannot_be_made(write, monkeypatch):
+    def fails(*_, **__):
+        raise rasterio.errors.RasterioIOError("no COG")
+
+    monkeypatch.setattr(rasterio.shutil, "copy", fails)
+    with pytest.raises(WriteError, match="cannot be made a COG .no COG."):
+        write({"labels": labels(20, 20)}, cog=True)
+
+
+def test_a_block_that_gdal_failed_to_write_is_seen(write):
+    path = write({"labels": labels(1024, 1024)})
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(OSError, match=r"block \(1, 1\) is not in the file"):
+        landcover._check_complete(path)
+
+
+def test_a_map_that_cannot_be_put_in_place(write, tmp_path):
+    (tmp_path / "map.tif").mkdir()
+    with pytest.raises(WriteError, match="cannot be put in place"):
+        write({"labels": labels(9, 9)})
+
+
+def test_an_existing_map_is_kept(tmp_path):
+    (tmp_path / "map.tif").touch()
+    with pytest.raises(OutputError, match="exists already: use --overwrite"):
+        check_output(tmp_path / "map.tif", overwrite=False)
+    check_output(tmp_path / "map.tif", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no/map.tif", "the folder .* does not exist"),
+        ("", "is a folder"),
+        ("map.png", r"give a name ending in \.tif"),
+    ],
+)
+def test_places_a_map_cannot_be_put(tmp_path, name, message):
+    with pytest.raises(OutputError, match=message):
+        check_output(tmp_path / name, overwrite=False)
+
+
+def test_folder_that_may_not_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(OutputError, match="is not writable by you"):
+        check_output(tmp_path / "map.tif", overwrite=False)

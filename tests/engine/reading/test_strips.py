@@ -1,0 +1,324 @@
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flair_engine.errors import ReadError
+from flair_engine.grid import Grid, Window, cut
+from flair_engine.reading import schedule as panel_module
+from flair_engine.reading.layers import ArrayLayer, Product, Raster, array_raster
+from flair_engine.reading.schedule import ReadCounter, band_height, panels, split
+from flair_engine.reading.strips import read_strips, sample_tiles
+
+
+class BlockLayer:
+    """An array stored in blocks at a place; counts how often each pixel is read."""
+
+    def __init__(self, image_bhw, block_px, top=0, left=0, valid_hw=None):
+        self.image_bhw, self.valid_hw = image_bhw, valid_hw
+        self.count, height, width = image_bhw.shape
+        self.window = Window(top=top, left=left, height=height, width=width)
+        self.block_px = block_px
+        self.name = "blocks"
+        self.reads = np.zeros((height, width), int)
+        self.closed = 0
+
+    def read(self, part, out_bhw=None):
+        rows, cols = part.slices
+        self.reads[rows, cols] += 1
+        valid_hw = None if self.valid_hw is None else self.valid_hw[rows, cols]
+        pixels = self.image_bhw[:, rows, cols]
+        if out_bhw is not None:
+            out_bhw[...] = pixels
+        return pixels, valid_hw
+
+    def close(self):
+        self.closed += 1
+
+
+def noise(bands, height, width):
+    rng = np.random.default_rng(height * 1000 + width)
+    return rng.integers(0, 256, (bands, height, width), dtype=np.uint8)
+
+
+def raster_of(height, width, *products, fill=7):
+    count = sum(product.bands.stop - product.bands.start for product in products)
+    return Raster(height=height, width=width, count=count, products=products, fill=(fill,) * count)
+
+
+def all_strips(raster, grid, *, threads=2, cores=None, rows=None, counter=None):
+    return list(
+        read_strips(
+            raster,
+            grid,
+            cores or range(grid.cols),
+            range(grid.rows) if rows is None else rows,
+            threads=threads,
+            counter=counter or ReadCounter(),
+        )
+    )
+
+
+def assert_tiles(strips, grid, image_bhw, valid_hw=None):
+    for strip in strips:
+        for j in strip.cores:
+            assert (strip.tile(j) == cut(image_bhw, grid.tile(strip.i, j))).all()
+            known = strip.core_valid(j)
+            expected = np.ones(image_bhw.shape[1:], bool) if valid_hw is None else valid_hw
+            core = expected[grid.core(strip.i, j).slices]
+            assert core.all() if known is None else (known == core).all()
+
+
+@pytest.fixture(autouse=True)
+def low_canvas(monkeypatch):
+    """Let small rasters need many canvases."""
+    monkeypatch.setattr(panel_module, "CANVAS_CORES", 1)
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    height=st.integers(1, 700),
+    width=st.integers(1, 200),
+    block_px=st.tuples(st.sampled_from([1, 3, 16, 64, 512]), st.sampled_from([16, 64, 999])),
+    margin_px=st.integers(0, 31),
+    threads=st.integers(1, 3),
+)
+def test_strips_are_the_tiles_and_no_pixel_is_read_twice(
+    height, width, block_px, margin_px, threads
+):
+    layer = BlockLayer(noise(2, height, width), block_px)
+    raster = raster_of(height, width, Product(bands=slice(0, 2), layers=[layer]))
+    grid = Grid(height=height, width=width, tile_px=64, margin_px=margin_px)
+    counter = ReadCounter()
+    strips = all_strips(raster, grid, threads=threads, counter=counter)
+    assert [strip.i for strip in strips] == list(range(grid.rows))
+    assert_tiles(strips, grid, layer.image_bhw)
+    assert (layer.reads == 1).all()
+    assert counter.blocks == raster.blocks
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data(), margin_px=st.integers(0, 31))
+def test_any_panel_and_any_rows_give_the_same_tiles(data, margin_px):
+    height, width = data.draw(st.integers(1, 300)), data.draw(st.integers(1, 300))
+    image = noise(1, height, width)
+    grid = Grid(height=height, width=width, tile_px=64, margin_px=margin_px)
+    first = data.draw(st.integers(0, grid.cols - 1))
+    cores = range(first, data.draw(st.integers(first + 1, grid.cols)))
+    rows = sorted(data.draw(st.sets(st.integers(0, grid.rows - 1), min_size=1)))
+    layer = BlockLayer(image, (32, 48))
+    raster = raster_of(height, width, Product(bands=slice(0, 1), layers=[layer]))
+    strips = all_strips(raster, grid, cores=cores, rows=rows)
+    assert [strip.i for strip in strips] == rows
+    assert_tiles(strips, grid, image)
+    assert layer.reads.max() == 1
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    height=st.integers(2, 400),
+    width=st.integers(2, 200),
+    margin_px=st.integers(0, 31),
+    data=st.data(),
+)
+def test_files_side_by_side_are_one_raster(height, width, margin_px, data):
+    image = noise(2, height, width)
+    row, col = data.draw(st.integers(1, height - 1)), data.draw(st.integers(1, width - 1))
+    layers = [
+        BlockLayer(np.ascontiguousarray(image[:, a:b, c:d]), block_px, top=a, left=c)
+        for (a, b), (c, d), block_px in (
+            ((0, row), (0, col), (16, 16)),
+            ((0, row), (col, width), (3, 999)),
+            ((row, height), (0, col), (64, 32)),
+            ((row, height), (col, width), (1, 50)),
+        )
+    ]
+    raster = raster_of(height, width, Product(bands=slice(0, 2), layers=layers))
+    grid = Grid(height=height, width=width, tile_px=64, margin_px=margin_px)
+    assert_tiles(all_strips(raster, grid), grid, image)
+    assert all((layer.reads == 1).all() for layer in layers)
+
+
+def test_invalid_pixels_are_shown_as_fill_and_known_as_invalid():
+    image, valid = noise(2, 90, 70), np.ones((90, 70), bool)
+    valid[20:50, 30:60] = False
+    layer = BlockLayer(image, (16, 16), valid_hw=valid)
+    raster = raster_of(90, 70, Product(bands=slice(0, 2), layers=[layer]), fill=7)
+    grid = Grid(height=90, width=70, tile_px=64, margin_px=20)
+    assert_tiles(all_strips(raster, grid), grid, np.where(valid, image, 7), valid)
+
+
+def test_the_later_file_lies_above_but_not_where_it_is_invalid():
+    below, above = np.full((1, 40, 40), 1, np.uint8), np.full((1, 40, 40), 2, np.uint8)
+    valid = np.ones((40, 40), bool)
+    valid[:, 20:] = False
+    layers = [BlockLayer(below, (8, 8)), BlockLayer(above, (8, 8), valid_hw=valid)]
+    raster = raster_of(40, 40, Product(bands=slice(0, 1), layers=layers))
+    grid = Grid(height=40, width=40, tile_px=64, margin_px=0)
+    (strip,) = all_strips(raster, grid)
+    assert (strip.image_bhw[0, :40, :20] == 2).all()
+    assert (strip.image_bhw[0, :40, 20:40] == 1).all()
+    assert strip.valid_hw is None
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data(), margin_px=st.integers(0, 31), threads=st.integers(1, 3))
+def test_of_files_that_overlap_the_last_valid_pixel_is_seen(data, margin_px, threads):
+    height, width = data.draw(st.integers(1, 500)), data.draw(st.integers(1, 120))
+    whole, known = np.full((2, height, width), 7, np.uint8), np.zeros((height, width), bool)
+    layers = []
+    for number in range(data.draw(st.integers(1, 4))):
+        top, left = data.draw(st.integers(-20, height)), data.draw(st.integers(-20, width))
+        size = data.draw(st.integers(1, 520)), data.draw(st.integers(1, 140))
+        rng = np.random.default_rng(number)
+        image = rng.integers(0, 256, (2, *size), dtype=np.uint8)
+        valid = rng.random(size) < data.draw(st.sampled_from([0.5, 1.0]))
+        block_px = data.draw(st.sampled_from([(1, 999), (16, 16), (64, 48)]))
+        layers.append(BlockLayer(image, block_px, top=top, left=left, valid_hw=valid))
+        for y, x in np.argwhere(valid) + np.array([top, left]):
+            if 0 <= y < height and 0 <= x < width:
+                whole[:, y, x], known[y, x] = image[:, y - top, x - left], True
+    raster = raster_of(height, width, Product(bands=slice(0, 2), layers=layers))
+    grid = Grid(height=height, width=width, tile_px=64, margin_px=margin_px)
+    assert_tiles(all_strips(raster, grid, threads=threads), grid, whole, known)
+    assert all(layer.reads.max() <= 1 for layer in layers)
+
+
+def test_a_required_product_makes_pixels_invalid_and_another_counts_as_0():
+    image = BlockLayer(noise(1, 70, 50), (16, 16))
+    infrared = BlockLayer(noise(1, 70, 30), (16, 16))
+    height = BlockLayer(noise(1, 40, 50), (16, 16))
+    raster = raster_of(
+        70,
+        50,
+        Product(bands=slice(0, 1), layers=[image]),
+        Product(bands=slice(1, 2), layers=[infrared]),
+        Product(bands=slice(2, 3), layers=[height], required=False),
+    )
+    grid = Grid(height=70, width=50, tile_px=32, margin_px=8)
+    counter = ReadCounter()
+    strips = all_strips(raster, grid, counter=counter)
+    whole = np.full((3, 70, 50), 7, np.uint8)
+    whole[0, :, :30], whole[1, :, :30] = image.image_bhw[0, :, :30], infrared.image_bhw[0]
+    whole[2, :40, :30], whole[2, 40:, :30] = height.image_bhw[0, :, :30], 0
+    valid = np.zeros((70, 50), bool)
+    valid[:, :30] = True
+    assert_tiles(strips, grid, whole, valid)
+    assert counter.missing == 30 * 30
+
+
+def test_missing_height_is_counted_once_however_many_canvases_show_it():
+    image, height = BlockLayer(noise(1, 900, 40), (16, 16)), BlockLayer(noise(1, 35, 40), (16, 16))
+    raster = raster_of(
+        900,
+        40,
+        Product(bands=slice(0, 1), layers=[image]),
+        Product(bands=slice(1, 2), layers=[height], required=False),
+    )
+    grid = Grid(height=900, width=40, tile_px=64, margin_px=24)
+    counter = ReadCounter()
+    all_strips(raster, grid, counter=counter)
+    assert counter.missing == (900 - 35) * 40
+
+
+def test_layers_are_closed_when_their_last_row_is_decoded():
+    upper, lower = (
+        BlockLayer(noise(1, 300, 40), (64, 64)),
+        BlockLayer(noise(1, 1000, 40), (64, 64), top=300),
+    )
+    raster = raster_of(1300, 40, Product(bands=slice(0, 1), layers=[upper, lower]))
+    grid = Grid(height=1300, width=40, tile_px=64, margin_px=0)
+    for strip in read_strips(
+        raster, grid, range(1), range(grid.rows), threads=1, counter=ReadCounter()
+    ):
+        if strip.i == 7:
+            assert upper.closed
+            assert not lower.closed
+
+
+@pytest.mark.parametrize("width", [1, 500, 100_000])
+def test_panels_cover_the_cores_and_bound_the_columns_held(width, monkeypatch):
+    monkeypatch.setattr(panel_module, "CANVAS_BYTES", 10_000_000)
+    layer = ArrayLayer(np.zeros((5, 300, width), np.uint8))
+    raster = raster_of(300, width, Product(bands=slice(0, 5), layers=[layer]))
+    grid = Grid(height=300, width=width, tile_px=64, margin_px=8)
+    cut_up = panels(grid, raster, range(grid.cols))
+    assert [j for panel in cut_up for j in panel] == list(range(grid.cols))
+    # Two canvases of 5 bands and 2 bytes of validity, a tile, CANVAS_CORES and a band high.
+    columns = max(len(panel) for panel in cut_up) * grid.core_px
+    assert columns * 2 * 7 * (64 + panel_module.CANVAS_CORES * 48 + 256) <= 10_000_000
+
+
+def test_an_array_is_a_raster():
+    image = noise(3, 50, 40)
+    grid = Grid(height=50, width=40, tile_px=32, margin_px=4)
+    assert_tiles(all_strips(array_raster(image), grid), grid, image)
+
+
+@given(
+    st.tuples(st.integers(0, 99), st.integers(0, 99)), st.integers(1, 500), st.integers(1, 500),
+    st.integers(1, 99), st.integers(1, 600),
+)  # fmt: skip
+def test_split_covers_the_window_and_cuts_at_edges_of_blocks(
+    corner, height, width, block_height, block_width
+):
+    window = Window(top=corner[0], left=corner[1], height=height, width=width)
+    cover = np.zeros((window.bottom, window.right), int)
+    parts = split(window, (block_height, block_width))
+    for part in parts:
+        cover[part.slices] += 1
+        assert part.top == window.top or part.top % block_height == 0
+        assert part.left == window.left or part.left % block_width == 0
+    assert (cover[window.slices] == 1).all()
+    assert cover.sum() == height * width
+
+
+@pytest.mark.parametrize(
+    ("block_px", "shapes"),
+    [((512, 512), {(512, 1024)}), ((1, 4096), {(128, 4096)}), ((1024, 1024), {(1024, 1024)})],
+)
+def test_parts_are_about_as_large_whatever_the_blocks(block_px, shapes):
+    parts = split(Window(top=0, left=0, height=1024, width=4096), block_px)
+    assert {(part.height, part.width) for part in parts} == shapes
+
+
+@pytest.mark.parametrize(("block_height", "rows"), [(1, 256), (3, 258), (256, 256), (718, 718)])
+def test_bands_are_whole_blocks(block_height, rows):
+    assert band_height(BlockLayer(noise(1, 9, 9), (block_height, 9))) == rows
+
+
+def test_a_block_that_cannot_be_read_ends_the_strips():
+    class Broken(BlockLayer):
+        def read(self, part, out_bhw=None):
+            if part.bottom > 300:
+                raise ReadError("in.tif: rows 256 to 299 cannot be decoded")
+            return super().read(part, out_bhw)
+
+    raster = raster_of(
+        600, 40, Product(bands=slice(0, 1), layers=[Broken(noise(1, 600, 40), (64, 64))])
+    )
+    grid = Grid(height=600, width=40, tile_px=64, margin_px=0)
+    strips = read_strips(raster, grid, range(1), range(grid.rows), threads=2, counter=ReadCounter())
+    assert next(strips).i == 0
+    with pytest.raises(ReadError, match="cannot be decoded"):
+        list(strips)
+
+
+@pytest.mark.parametrize(("height", "width", "count"), [(300, 200, 4), (1, 5, 4), (64, 40, 99)])
+def test_sampled_tiles_are_tiles_of_the_grid(height, width, count):
+    image = noise(2, height, width)
+    grid = Grid(height=height, width=width, tile_px=64, margin_px=16)
+    total = grid.rows * grid.cols
+    tiles = sample_tiles(array_raster(image), grid, count, 2)
+    assert len(tiles) == min(count, total)
+    for n, tile in enumerate(tiles):
+        number = n * total // count if total > count else n
+        assert (tile == cut(image, grid.tile(*divmod(number, grid.cols)))).all()

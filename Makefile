@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTHON310 ?= $(shell for p in python3.10 $$HOME/.pyenv/versions/3.10.*/bin/python3.10; do \
 	$$p -c '' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo test test310 check lint bench clean
+.PHONY: demo quick test test310 check docs lint bench constraints clean
 
 demo: .venv/ready
 	$(BIN)/python -m flair_export.demo demo
@@ -15,6 +15,14 @@ test: check $(if $(PYTHON310),test310)
 # The oldest Python the engine supports, where one is installed.
 test310: .venv310/ready
 	.venv310/bin/pytest -q -n auto tests/engine --ignore tests/engine/reading/test_odd_files.py
+
+# What needs no torch, no killed processes and no real data: under a minute on two cores.
+quick: check
+	$(BIN)/pytest -q -n auto -m 'not slow and not gpu' tests/engine tests/test_rooms.py tests/test_public.py
+
+# The commands, links and Python of README.md and docs/.
+docs: .venv/ready
+	$(BIN)/pytest -q -n auto tests/docs
 
 check: .venv/ready
 	$(BIN)/ruff check .
@@ -32,6 +40,13 @@ RESULT ?= benchmarks/results/local.json
 
 bench: .venv/ready
 	$(BIN)/flair-bench suite $(DATA:%=--data %) $(CHECKPOINT:%=--checkpoint %) -o $(RESULT)
+
+# The versions at hand, without GPU libraries, which pip chooses by platform.
+constraints: .venv/ready
+	(echo "# Versions that the tests have passed with, on CPython 3.11, Linux x86-64:"; \
+	 echo "#   pip install -c constraints.txt '.[cpu]'"; \
+	 echo "# engine/docker has those of TensorRT per generation of GPUs."; \
+	 $(BIN)/pip freeze --exclude-editable | grep -viE '^(nvidia|cuda|triton)') > constraints.txt
 
 clean:
 	rm -rf .venv .venv310 demo

@@ -6,6 +6,14 @@ import numpy as np
 import pytest
 from doubles.paths import SHARED, TINY
 from doubles.rasters import write_tiff
+from hypothesis import HealthCheck, settings
+
+# The one profile. Machines that share their cores make deadlines lie; fixtures that examples share
+# are only read.
+settings.register_profile(
+    "flair", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("flair")
 
 
 @pytest.fixture

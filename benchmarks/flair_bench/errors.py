@@ -1,8 +1,8 @@
-"""The errors of the benchmarks; each is a FlairError, so one line on stderr and an exit code."""
+"""Errors of the benchmarks; each is a FlairError, so one line on stderr and an exit code."""
 
 from __future__ import annotations
 
-from flair_engine.errors import FlairError
+from flair_engine.errors import FAILED, FlairError
 
 
 class DatasetError(FlairError):
@@ -17,13 +17,17 @@ class ResultError(FlairError):
     """A result file that cannot be read, or belongs to another machine."""
 
 
+class MarkerError(FlairError):
+    """A text without the places that figures go to."""
+
+
 class WrongAnswerError(FlairError):
     """Labels beyond tolerance: whatever the speed, the measurement fails."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class RunnerError(FlairError):
     """A measured process that ended badly."""
 
-    exit_code = 1
+    exit_code = FAILED

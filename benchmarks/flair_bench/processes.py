@@ -1,4 +1,4 @@
-"""Whole processes, measured from outside: wall clock, CPU time and peak memory."""
+"""Processes of this machine: whole ones measured from outside, and small ones that are asked."""
 
 from __future__ import annotations
 
@@ -41,17 +41,25 @@ sys.exit(code if code >= 0 else 128 - code)
 """Stands between us and what is measured: Linux starts a child's peak memory at its parent's."""
 
 
-def run(command: Sequence[str]) -> Outcome:
+def run_measured(command: Sequence[str]) -> Outcome:
     """Run a command to its end. Raises RunnerError with its last words where it fails."""
     with tempfile.NamedTemporaryFile() as usage:
         launch = [sys.executable, "-S", "-E", "-c", LAUNCHER, usage.name, *command]
         process = subprocess.run(launch, capture_output=True, check=False)
         if process.returncode:
-            said = process.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+            words = process.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
             raise RunnerError(
-                f"{' '.join(command)} ended with {process.returncode}: {said[-1]}. Run it alone"
+                f"{' '.join(command)} ended with {process.returncode}: {words[-1]}", "run it alone"
             )
         wall_s, cpu_s, peak_kib = json.loads(usage.read())
     return Outcome(
         wall_s=wall_s, cpu_s=cpu_s, peak_mib=peak_kib / 1024, printed=process.stdout.decode()
     )
+
+
+def said(*command: str) -> str:
+    """Return what a command prints, nothing where it is absent or fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -1,10 +1,7 @@
 """flair-engine: land-cover maps from aerial images with IGN's FLAIR models.
 
 Importing this package loads neither torch nor an inference runtime nor GDAL; each is loaded by the
-call that needs it. Modules depend on one another in this order only:
-errors, manifest, grid, layers, strips, pipeline; cuda, plan_cache, plan, agreement, backends;
-options, report, api; sources, vrt, mosaic, height, inputs; journal, landcover, provenance,
-run; cli.
+call that needs it. ARCHITECTURE.md in the repository says which module may import which.
 """
 
 from flair_engine.api import Model, segment
@@ -13,6 +10,7 @@ from flair_engine.grid import Grid
 from flair_engine.manifest import ModelSpec, read_model_spec
 from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
 from flair_engine.report import Report
+from flair_engine.version import __version__
 
 __all__ = [
     "FlairError",
@@ -24,6 +22,7 @@ __all__ = [
     "ReadOptions",
     "Report",
     "RunOptions",
+    "__version__",
     "read_model_spec",
     "segment",
 ]

@@ -1,4 +1,4 @@
-"""How far two engines agree on labels, and whether a plan may be used.
+"""Agreement of two engines on labels, and the verdict on a plan.
 
 The reference of a plan is its own graph with every FP16 type made FP32. The weights stay rounded
 as they are in the FP16 file: what that rounding costs is judged at export.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from flair_engine.errors import EngineError
+from flair_engine.tolerances import PLAN_EQUAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,13 +21,12 @@ if TYPE_CHECKING:
 
     from flair_engine.manifest import ModelSpec
 
-LEAST_ON_IMAGES = 0.995
-"""Share of equal labels on real images below which a plan is refused."""
-LEAST_ON_NOISE = 0.9
-"""On noise, where many pixels nearly tie, agreement only tells a working plan from a broken one."""
 TILES = 16
+"""Tiles of images that a plan is judged on, spread evenly."""
 NOISE_TILES = 4
+"""Tiles of noise, for where there are no images."""
 SEED = 20240917
+"""Of the noise: the same plan gets the same verdict."""
 
 Origin = Literal["images", "noise"]
 
@@ -47,7 +47,7 @@ class Agreement:
     @property
     def least(self) -> float:
         """What `share` has to reach."""
-        return LEAST_ON_IMAGES if self.origin == "images" else LEAST_ON_NOISE
+        return PLAN_EQUAL[self.origin]
 
     def __str__(self) -> str:
         worst = min(self.share_by_class, key=lambda name: self.share_by_class[name])
@@ -60,8 +60,8 @@ class Agreement:
         """Raise EngineError where too few labels agree."""
         if self.share < self.least:
             raise EngineError(
-                f"{what}: {self}; at least {self.least:.1%} must, so it is refused. "
-                "Use --engine ort, or another TensorRT release"
+                f"{what}: {self}; at least {self.least:.1%} must, so it is refused",
+                "use --engine ort, or another TensorRT release",
             )
 
 
@@ -96,7 +96,7 @@ def noise_tiles(spec: ModelSpec) -> Sequence[np.ndarray]:
     return [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(NOISE_TILES)]
 
 
-def fp32_twin(model: Path) -> bytes:
+def in_fp32(model: Path) -> bytes:
     """Return the ONNX file with every FP16 tensor and Cast made FP32, as bytes."""
     import onnx
     from onnx import TensorProto, numpy_helper

@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flair_engine.errors import SourceError
+from flair_engine.grid import area_of
 from flair_engine.inference.base import available_cpus
 from flair_engine.inference.choose import load
 from flair_engine.inference.labelling import label_strips
 from flair_engine.manifest import output_bands, read_model_spec, tile_grid
-from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
+from flair_engine.options import (
+    Inputs,
+    Job,
+    Listener,
+    MapOptions,
+    ReadOptions,
+    RunOptions,
+    silent,
+)
 from flair_engine.reading.layers import array_raster
 from flair_engine.reading.schedule import ReadCounter
 from flair_engine.reading.strips import read_strips
@@ -44,12 +53,14 @@ def segment(
     pixel is read, one with exit_code 1 for a failure on the way. Either way nothing half-written
     stands at `output`, and finished strips are kept for a run with `resume`.
     """
-    from flair_engine.run import Run
+    from flair_engine.run import run as run_job
 
     named = inputs if isinstance(inputs, Inputs) else Inputs(images=tuple(map(str, inputs)))
-    return Run(
-        Path(model), named, Path(output), run, read, write, progress, notify, status
-    ).execute()
+    job = Job(model=Path(model), inputs=named, output=Path(output), run=run, read=read, write=write)
+    listener = Listener(
+        progress=progress or silent, notify=notify or silent, status=status or silent
+    )
+    return run_job(job, listener)
 
 
 class Model(AbstractContextManager["Model"]):
@@ -77,25 +88,21 @@ class Model(AbstractContextManager["Model"]):
         bands = len(self.spec.bands)
         if image_bhw.dtype != np.uint8 or image_bhw.ndim != 3 or len(image_bhw) != bands:
             raise SourceError(
-                f"image is {image_bhw.dtype} {list(image_bhw.shape)}, the model wants uint8 "
-                f"[{bands}, height, width] ({', '.join(self.spec.bands)})"
+                f"image is {image_bhw.dtype} {list(image_bhw.shape)}",
+                f"give uint8 [{bands}, height, width] ({', '.join(self.spec.bands)})",
             )
         raster = array_raster(image_bhw)
         grid = tile_grid(self.spec, raster)
+        whole = area_of(grid, None)
         strips = read_strips(
-            raster,
-            grid,
-            range(grid.cols),
-            range(grid.rows),
-            threads=self._threads,
-            counter=ReadCounter(),
+            raster, whole, whole.rows, threads=self._threads, counter=ReadCounter()
         )
         labelled = list(label_strips(strips, grid, self._backend.slots, output_bands(self.spec)))
-        whole = {
+        joined = {
             name: np.concatenate([strip.outputs[name] for strip in labelled], axis=-2)
             for name in self.spec.outputs
         }
-        return {n: a if n == "probabilities" else a[0] for n, a in whole.items()}
+        return {n: a if n == "probabilities" else a[0] for n, a in joined.items()}
 
     def close(self) -> None:
         """Free the model; a second call does nothing."""

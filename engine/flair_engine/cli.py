@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -13,11 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from flair_engine.api import segment
-from flair_engine.errors import FlairError, OutputError
+from flair_engine.command import SETTINGS, SKIPPED, run_command
+from flair_engine.errors import OutputError
 from flair_engine.options import (
     EngineName,
     Inputs,
     LabelValues,
+    Listener,
     MapOptions,
     Nodata,
     OnError,
@@ -25,15 +26,10 @@ from flair_engine.options import (
     ReadOptions,
     RunOptions,
 )
+from flair_engine.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-INTERRUPTED = 130
-"""128 + SIGINT, what a shell expects of a command ended by Ctrl-C."""
-
-SKIPPED = 3
-"""The run finished, with nodata where blocks could not be decoded."""
 
 
 def band_numbers(
@@ -76,7 +72,7 @@ def box(
 SOURCES = "file, folder or quoted pattern"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(context_settings=SETTINGS)
 @click.argument("paths", metavar="[INPUT...] OUTPUT", nargs=-1, required=True)
 @click.option("-m", "--model", required=True, type=Path, help="ONNX file made by flair-export.")
 @click.option("--rvb", multiple=True, help=f"Red, green, blue: {SOURCES}.")
@@ -146,13 +142,13 @@ SOURCES = "file, folder or quoted pattern"
 @click.option("--quiet", is_flag=True, help="No progress bar, no notices, no closing line.")
 @click.option("--report", "report_path", type=Path, help="Write the run's figures as JSON.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.version_option(package_name="flair-engine")
+@click.version_option(__version__)
 def command(
     paths: tuple[str, ...],
     model: Path,
     quiet: bool,
     report_path: Path | None,
-    debug: bool,  # noqa: ARG001  read by main
+    debug: bool,  # noqa: ARG001  run_command reads it
     **options: Any,
 ) -> int:
     """Label aerial imagery with a FLAIR model and write a land-cover map.
@@ -161,10 +157,10 @@ def command(
     products with --rvb, --irc and a height. OUTPUT.tif opens coloured and named in QGIS.
     """
     if report_path and not report_path.parent.is_dir():
-        raise OutputError(f"{report_path}: its folder does not exist: create it first")
+        raise OutputError(f"{report_path}: its folder does not exist", "create it first")
     *images, output = paths
     inputs = Inputs(images=tuple(images), **_of(Inputs, options, but=("images",)))
-    with progress_bar(quiet) as shown:
+    with progress_bar(quiet) as listener:
         report = segment(
             model,
             inputs,
@@ -172,7 +168,9 @@ def command(
             RunOptions(**_of(RunOptions, options)),
             read=ReadOptions(**_of(ReadOptions, options)),
             write=MapOptions(**_of(MapOptions, options)),
-            **shown,
+            progress=listener.progress,
+            notify=listener.notify,
+            status=listener.status,
         )
     if report_path:
         report_path.write_text(report.to_json() + "\n", encoding="utf-8")
@@ -187,56 +185,42 @@ def _of(kind: Any, options: dict[str, Any], but: tuple[str, ...] = ()) -> dict[s
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[dict[str, Any]]:
-    """Show a bar with Mpx/s and time left on a terminal; yield the callables of `segment`."""
+def progress_bar(quiet: bool) -> Iterator[Listener]:
+    """Show a bar with Mpx/s and time left on a terminal; yield what is told of a run."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if quiet:
-        yield {}
+        yield Listener()
         return
 
     def notify(notice: str) -> None:
         console.print(f"flair-run: note: {notice}", markup=False)
 
     if not console.is_terminal:
-        yield {"notify": notify}
+        yield Listener(notify=notify)
         return
     columns = (
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task: TaskID = progress.add_task("", total=None, text="loading the model")
+    with Progress(*columns, console=console, transient=True) as bar:
+        task: TaskID = bar.add_task("", total=None, text="loading the model")
 
         def status(line: str) -> None:
-            progress.update(task, text=line)
+            bar.update(task, text=line)
 
-        def advance(done: int, total: int) -> None:
-            elapsed = progress.tasks[task].elapsed or 1e-9
+        def progress(done: int, total: int) -> None:
+            elapsed = bar.tasks[task].elapsed or 1e-9
             rate = f"{done / 1e6:.1f} of {total / 1e6:.1f} Mpx, {done / 1e6 / elapsed:.2f} Mpx/s"
-            progress.update(task, completed=done, total=total, text=rate)
+            bar.update(task, completed=done, total=total, text=rate)
 
-        yield {"progress": advance, "notify": notify, "status": status}
+        yield Listener(progress=progress, notify=notify, status=status)
 
 
 def main() -> None:
-    """Entry point: every refusal is one line on stderr and an exit code."""
-    try:
-        sys.exit(command.main(standalone_mode=False))
-    except FlairError as error:
-        _fail(str(error), error.exit_code)
-    except click.ClickException as error:
-        _fail(f"{error.format_message()} (see flair-run --help)", 2)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted: finished strips are kept, continue with --resume", INTERRUPTED)
-
-
-def _fail(message: str, exit_code: int) -> None:
-    if "--debug" in sys.argv:
-        raise  # noqa: PLE0704  called while the error is handled
-    click.echo(f"flair-run: {message}", err=True)
-    sys.exit(exit_code)
-
-
-if __name__ == "__main__":
-    main()
+    """Entry point of flair-run."""
+    run_command(
+        command,
+        "flair-run",
+        interrupted="interrupted: finished strips are kept, continue with --resume",
+    )

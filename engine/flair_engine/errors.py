@@ -1,16 +1,32 @@
 """The errors a user can cause, one class per thing that can be wrong.
 
-A message says what was found, what was expected and what to do, in one line. `exit_code` is what
-the command line returns: 2 for what is refused before the first pixel, 1 for a failure on the way.
+An error holds what was found, and expected, apart from what to do about it; its text is both in
+one line. `exit_code` is what the command line returns: 2 for what is refused before the first
+pixel, 1 for a failure on the way.
 """
 
 from __future__ import annotations
+
+FAILED = 1
+"""Exit code of a failure on the way."""
+
+REFUSED = 2
+"""Exit code of what is refused before the first pixel."""
 
 
 class FlairError(Exception):
     """Base of every error raised on purpose."""
 
-    exit_code = 2
+    exit_code = REFUSED
+
+    def __init__(self, what: str, remedy: str) -> None:
+        """Hold `what` was found, and expected, and the `remedy`, written in small letters."""
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}"
 
 
 class ManifestError(FlairError):
@@ -44,22 +60,22 @@ class PlanError(EngineError):
 class ReadError(FlairError):
     """A block of an input raster that could not be decoded during the run."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class WriteError(FlairError):
     """The map could not be written during the run."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 class InferenceError(FlairError):
     """The inference runtime failed during the run."""
 
-    exit_code = 1
+    exit_code = FAILED
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what GDAL says of an error."""
+    """Return the first line of what a library says of an error, which can be a page."""
     text = str(error.__cause__ or error).strip() or type(error).__name__
     return text.splitlines()[0]

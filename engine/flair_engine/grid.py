@@ -8,7 +8,7 @@ when written.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from flair_engine.errors import GeometryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 
 TILE_STEP_PX = 32
@@ -47,6 +47,25 @@ class Window:
         """Row and column slices, to index the last two axes of an array."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    def intersection(self, other: Window) -> Window:
+        """Return what both cover; of height or width 0 where they lie apart."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        return Window(
+            top=top,
+            left=left,
+            height=max(0, min(self.bottom, other.bottom) - top),
+            width=max(0, min(self.right, other.right) - left),
+        )
+
+    def relative_to(self, origin: Window) -> Window:
+        """Return the same rectangle with rows and columns counted from the corner of `origin`."""
+        return replace(self, top=self.top - origin.top, left=self.left - origin.left)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grid:
@@ -63,7 +82,7 @@ class Grid:
         check_geometry(self.tile_px, self.margin_px)
         if self.height < 1 or self.width < 1:
             raise GeometryError(
-                f"raster of {self.height} x {self.width} px has no pixel: give one with some"
+                f"raster of {self.height} x {self.width} px has no pixel", "give one with some"
             )
 
     @property
@@ -101,18 +120,73 @@ class Grid:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cores:
+    """A rectangle of cores: all that is mapped, or one panel of it. At least one core."""
+
+    grid: Grid
+    rows: range
+    cols: range
+
+    @property
+    def left(self) -> int:
+        """First column of pixels, which names a panel among those of one area."""
+        return self.cols.start * self.grid.core_px
+
+    @property
+    def window(self) -> Window:
+        """Return the pixels the cores label."""
+        return _joined(
+            self.grid.core(self.rows[0], self.cols[0]), self.grid.core(self.rows[-1], self.cols[-1])
+        )
+
+    def strip(self, i: int) -> Window:
+        """Return the pixels that the cores of row `i` label."""
+        return _joined(self.grid.core(i, self.cols[0]), self.grid.core(i, self.cols[-1]))
+
+    def pixels(self, rows: Iterable[int]) -> int:
+        """Return how many pixels the cores of `rows` label."""
+        return sum(self.strip(i).pixels for i in rows)
+
+
+def area_of(grid: Grid, selected: np.ndarray | None) -> Cores:
+    """Return the smallest rectangle with every selected core, bool [rows, cols]; None selects all.
+
+    At least one is selected.
+    """
+    if selected is None:
+        return Cores(grid=grid, rows=range(grid.rows), cols=range(grid.cols))
+    rows, cols = np.flatnonzero(selected.any(1)), np.flatnonzero(selected.any(0))
+    return Cores(
+        grid=grid,
+        rows=range(int(rows[0]), int(rows[-1]) + 1),
+        cols=range(int(cols[0]), int(cols[-1]) + 1),
+    )
+
+
+def _joined(first: Window, last: Window) -> Window:
+    """Return the rectangle from the top left of one window to the bottom right of another."""
+    return Window(
+        top=first.top,
+        left=first.left,
+        height=last.bottom - first.top,
+        width=last.right - first.left,
+    )
+
+
 def check_geometry(tile_px: int, margin_px: int) -> None:
     """Raise GeometryError unless the networks can run on `tile_px` and keep something of it."""
     if tile_px < TILE_STEP_PX or tile_px % TILE_STEP_PX:
         below = max(TILE_STEP_PX, tile_px - tile_px % TILE_STEP_PX)
         raise GeometryError(
             f"tile {tile_px} px is not a positive multiple of {TILE_STEP_PX}, which the network "
-            f"needs: use {below} or {below + TILE_STEP_PX}"
+            "needs",
+            f"use {below} or {below + TILE_STEP_PX}",
         )
     if margin_px < 0 or 2 * margin_px >= tile_px:
         raise GeometryError(
-            f"margin {margin_px} px leaves nothing of a {tile_px} px tile: "
-            f"use 0 to {(tile_px - 1) // 2}"
+            f"margin {margin_px} px leaves nothing of a {tile_px} px tile",
+            f"use 0 to {(tile_px - 1) // 2}",
         )
 
 

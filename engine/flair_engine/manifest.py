@@ -19,11 +19,20 @@ from flair_engine.grid import Grid, check_geometry
 if TYPE_CHECKING:
     import onnx
 
-SCHEMA = 1
+MANIFEST_SCHEMA = 2
+"""Number of the manifest's fields and their meaning; CONTRIBUTING.md says when it goes up."""
+
 METADATA_KEY = "flair"
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("labels", "confidence", "probabilities")
 PRECISIONS = ("fp32", "fp16", "int8")
+
+ELEVATION = "elevation"
+"""Name of the band that holds height above ground."""
+
+COUNTS_PER_METRE = 5
+"""E = clip(5 * max(DSM - DTM, 0), 0, 255): how the training data encode height (model cards: one
+count is 0.2 m); saturated at 51 m."""
 
 
 class Sized(Protocol):
@@ -106,11 +115,11 @@ def parse_manifest(text: str, origin: str) -> ModelSpec:
         value = json.loads(text)
     except ValueError as error:
         raise ManifestError(
-            f"{origin}: its manifest is not JSON ({error}). Re-export the model."
+            f"{origin}: its manifest is not JSON ({error})", "export it again"
         ) from error
     faults = _faults(value)
     if faults:
-        raise ManifestError(f"{origin}: {'; '.join(faults)}. Re-export the model.")
+        raise ManifestError(f"{origin}: {'; '.join(faults)}", "export it again")
     normalization = value["normalization"]
     return ModelSpec(
         **{
@@ -144,12 +153,12 @@ def read_model_spec(path: Path | str) -> ModelSpec:
     from google.protobuf.message import DecodeError
 
     if not Path(path).is_file():
-        raise ManifestError(f"{path}: no such model file. Give the .onnx that flair-export wrote.")
+        raise ManifestError(f"{path}: no such model file", "give the .onnx that flair-export wrote")
     try:
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
         raise ManifestError(
-            f"{path}: not a complete ONNX file. Export or copy it again."
+            f"{path}: not a complete ONNX file", "export or copy it again"
         ) from error
     return spec_of(model, str(path))
 
@@ -160,7 +169,8 @@ def spec_of(model: onnx.ModelProto, origin: str) -> ModelSpec:
     if text is None:
         raise ManifestError(
             f"{origin}: has no '{METADATA_KEY}' manifest, so its bands, classes and geometry are "
-            "unknown. Export the checkpoint with flair-export."
+            "unknown",
+            "export the checkpoint with flair-export",
         )
     spec = parse_manifest(text, origin)
     tensors = {t.name: _declared(t) for t in (*model.graph.input, *model.graph.output)}
@@ -173,7 +183,7 @@ def spec_of(model: onnx.ModelProto, origin: str) -> ModelSpec:
     if extra := sorted(tensors.keys() - expected.keys()):
         faults.append(f"{', '.join(extra)} not named in the manifest")
     if faults:
-        raise ManifestError(f"{origin}: {'; '.join(faults)}. Re-export the model.")
+        raise ManifestError(f"{origin}: {'; '.join(faults)}", "export it again")
     return spec
 
 
@@ -222,8 +232,8 @@ def _faults(value: Any) -> list[str]:
     """Return everything wrong with a decoded manifest, in the words of the message."""
     if not isinstance(value, dict):
         return [f"manifest is a JSON {type(value).__name__}, not an object"]
-    if value.get("schema") != SCHEMA:
-        return [f"schema is {value.get('schema', 'missing')}, this engine reads {SCHEMA}"]
+    if value.get("schema") != MANIFEST_SCHEMA:
+        return [f"schema is {value.get('schema', 'missing')}, this engine reads {MANIFEST_SCHEMA}"]
     faults = [f"{key} is missing" for key in ModelSpec.__dataclass_fields__ if key not in value]
     faults += [f"{key} is unknown" for key in value if key not in ModelSpec.__dataclass_fields__]
     faults += [

@@ -1,4 +1,4 @@
-"""What a user can choose, in frozen dataclasses that the command line and the library share."""
+"""Choices of a user, in frozen dataclasses that the command line and the library share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 EngineName = Literal["auto", "trt", "ort", "openvino"]
@@ -32,6 +33,19 @@ class Inputs:
     """Surface model in metres."""
     dtm: tuple[str, ...] = ()
     """Terrain model in metres."""
+
+    @property
+    def given(self) -> dict[str, tuple[str, ...]]:
+        """The names by product, of the products that are given."""
+        products = {
+            "images": self.images,
+            "rvb": self.rvb,
+            "irc": self.irc,
+            "ndsm": self.ndsm,
+            "dsm": self.dsm,
+            "dtm": self.dtm,
+        }
+        return {product: names for product, names in products.items() if names}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,3 +99,31 @@ class MapOptions:
     overwrite: bool = False
     resume: bool = False
     """Continue the unfinished run on this output, where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One run: what is mapped with which model, where to, and how."""
+
+    model: Path
+    inputs: Inputs
+    output: Path
+    run: RunOptions = RunOptions()
+    read: ReadOptions = ReadOptions()
+    write: MapOptions = MapOptions()
+
+
+def silent(*_said: object) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listener:
+    """What a caller wants to be told while a run goes on."""
+
+    progress: Callable[[int, int], None] = silent
+    """Called with (pixels done, pixels in all)."""
+    notify: Callable[[str], None] = silent
+    """Called with what the user should know."""
+    status: Callable[[str], None] = silent
+    """Called with lines that replace one another while something takes minutes."""

@@ -72,14 +72,14 @@ def written_behind(items: Iterable[T], write: Callable[[T], None], depth: int = 
 
 
 @contextmanager
-def alongside(work: Callable[[], None], cancel: Callable[[], None]) -> Iterator[Callable[[], None]]:
-    """Run `work` in another thread while the block runs, and wait for it at the end.
+def alongside(task: Callable[[], None], cancel: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Run `task` in another thread while the block runs, and wait for it at the end.
 
-    Yields a function that raises what `work` has raised by then. Where the block raises, `cancel`
-    makes `work` end soon.
+    Yields a function that raises what `task` has raised by then. Where the block raises, `cancel`
+    makes `task` end soon.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="assemble") as thread:
-        future = thread.submit(work)
+        future = thread.submit(task)
 
         def check() -> None:
             if future.done():

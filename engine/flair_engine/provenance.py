@@ -1,47 +1,36 @@
-"""What a run is: facts that must be equal to continue it, and those its maps are signed with."""
+"""Facts of a run: those that must be equal to continue it, and those its maps are signed with."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flair_engine.version import __version__
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-
-    from flair_engine.grid import Grid
     from flair_engine.inference.base import Backend
     from flair_engine.manifest import ModelSpec
-    from flair_engine.options import Inputs, MapOptions, ReadOptions
+    from flair_engine.work import Work
 
 
-def identity(
-    model: Path,
-    spec: ModelSpec,
-    backend: Backend,
-    grid: Grid,
-    files: Sequence[str],
-    selected: np.ndarray | None,
-    options: tuple[Inputs, ReadOptions, MapOptions],
-) -> dict[str, Any]:
+def identity(work: Work) -> dict[str, Any]:
     """Return everything that may change a byte of the maps, by the name a user knows."""
-    inputs, reading, writing = options
+    job, spec, backend, grid = work.job, work.spec, work.backend, work.area.grid
+    selected = work.selected
     return {
-        "model": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "model": hashlib.sha256(job.model.read_bytes()).hexdigest(),
         "geometry": [spec.tile_px, spec.margin_px, grid.height, grid.width],
-        "source": [fingerprint(name) for name in files],
-        "products": asdict(inputs),
+        "source": [fingerprint(name) for name in work.opened.files],
+        "products": asdict(job.inputs),
         "engine": backend.description,
         "precision": backend.precision,
         "batch": backend.batch,
         "area": None if selected is None else hashlib.sha256(selected.tobytes()).hexdigest(),
-        "reading": asdict(reading),
-        "writing": asdict(replace(writing, overwrite=False, resume=False)),
-        "version": metadata.version("flair-engine"),
+        "reading": asdict(job.read),
+        "writing": asdict(replace(job.write, overwrite=False, resume=False)),
+        "version": __version__,
     }
 
 
@@ -55,7 +44,7 @@ def tags(spec: ModelSpec, backend: Backend, started: str) -> dict[str, str]:
         "FLAIR_PRECISION": backend.precision,
         "FLAIR_EXPORTER": spec.exporter,
         "FLAIR_STARTED": started,
-        "TIFFTAG_SOFTWARE": f"flair-engine {metadata.version('flair-engine')}",
+        "TIFFTAG_SOFTWARE": f"flair-engine {__version__}",
         "TIFFTAG_DATETIME": started[:19].replace("-", ":").replace("T", " "),
     }
 

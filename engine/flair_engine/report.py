@@ -1,4 +1,4 @@
-"""What a run did: counts, times, rates, and where the time went."""
+"""The report of a run: counts, times, rates, and where the time went."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy as np
+
+    from flair_engine.work import Work
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,3 +103,60 @@ class Report:
             "slowest_stage": self.slowest_stage,
         }
         return json.dumps({**asdict(self), **rates}, indent=2)
+
+
+def report_of(work: Work, counts: np.ndarray, *, start_up_s: float, wall_s: float) -> Report:
+    """Return the report of work that is done, telling the user what is missing in the map.
+
+    `counts` is how many pixels have each label, int64 [256].
+    """
+    spec, backend, opened, meters = work.spec, work.backend, work.opened, work.meters
+    if meters.reading.missing:
+        work.listener.notify(f"height is missing on {meters.reading.missing:,} px: counted as 0")
+    if opened.skipped_blocks:
+        work.listener.notify(f"{opened.skipped_blocks} unreadable blocks skipped: nodata there")
+    pixels = {entry.name: int(counts[entry.value]) for entry in spec.classes if counts[entry.value]}
+    hectares = _hectares_per_px(work)
+    return Report(
+        output=str(work.job.output),
+        model=spec.name,
+        weights_sha256=spec.weights_sha256,
+        engine=backend.engine,
+        device=backend.device,
+        description=backend.description,
+        precision=backend.precision,
+        agreement_fp32=backend.agreement_fp32,
+        exported_agreement_fp32=spec.agreement_fp32,
+        batch=backend.batch,
+        slots=len(backend.slots),
+        tile_px=spec.tile_px,
+        margin_px=spec.margin_px,
+        gsd_m=spec.gsd_m,
+        height=work.area.window.height,
+        width=work.area.window.width,
+        tiles=len(work.area.rows) * len(work.area.cols),
+        start_up_s=start_up_s,
+        wall_s=wall_s,
+        busy_s={
+            "read": meters.read.busy_s,
+            **backend.busy_s,
+            "write": meters.write.busy_s,
+            "assemble": meters.assembled_s,
+        },
+        pixels_by_class=pixels,
+        hectares_by_class={name: count * hectares for name, count in pixels.items()},
+        nodata_pixels=int(counts[0]),
+        blocks_requested=meters.reading.blocks,
+        blocks=opened.raster.blocks,
+        skipped_blocks=opened.skipped_blocks,
+        missing_height_pixels=meters.reading.missing,
+        notices=tuple(meters.notices),
+    )
+
+
+def _hectares_per_px(work: Work) -> float:
+    """Return what a pixel covers, by the raster's CRS or, where it says nothing, by the model."""
+    pixel_grid = work.opened.pixel_grid
+    if work.job.read.gsd_m or not pixel_grid.crs:
+        return work.spec.gsd_m**2 / 10_000
+    return abs(pixel_grid.transform.determinant) / 10_000

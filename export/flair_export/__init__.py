@@ -1,7 +1,9 @@
-"""From a FLAIR checkpoint to a checked ONNX file.
+"""Way from a FLAIR checkpoint to a checked ONNX file.
 
 Needs the `export` extra to run; importing this package loads none of it. May import flair_engine,
-which never imports this package.
+which never imports this package. Modules import those before them in this order only:
+errors, cards, writing; graph; network, rewrite, synthetic; proof; convert; publish; show, preview;
+cli, demo. torch is in network, proof.reference, synthetic.standin and demo alone.
 """
 
 from flair_export.cards import CARDS, Card, find_card

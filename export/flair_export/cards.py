@@ -1,4 +1,4 @@
-"""The published FLAIR-INC models as data, and how a model is found by name.
+"""Published FLAIR-INC models as data, found by name.
 
 Source of names, bands, classes, statistics and scores: the model cards at huggingface.co/IGNF and
 the FLAIR #1 documentation (nomenclature and colours). Every network has 19 output channels;
@@ -10,17 +10,20 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from flair_engine.manifest import LandCoverClass, ModelSpec, Normalization
+from flair_engine.manifest import ELEVATION, LandCoverClass, Normalization
 from flair_export.errors import CardError
 
 ORGANISATION = "IGNF"
 GSD_M = 0.2
 """Ground sampling distance of the training images, metres per pixel."""
+OFFICIAL_TILE_PX = 512
+OFFICIAL_MARGIN_PX = 128
+"""Geometry of the official tool: tiles as in training, of which 256 px in the middle are kept."""
 CHANNELS = 19
 """Output channels of every network of the collection, also of the 12- and 15-class ones."""
-BANDS = ("red", "green", "blue", "nir", "elevation")
+BANDS = ("red", "green", "blue", "nir", ELEVATION)
 """Band order of the training images; a model of fewer bands takes the leading ones. Elevation is
-surface minus terrain height, one count = 0.2 m."""
+surface minus terrain height, COUNTS_PER_METRE of flair_engine.manifest."""
 MEAN = (105.08, 110.87, 101.82, 106.38, 53.26)
 STD = (52.17, 45.38, 44.00, 39.69, 79.30)
 """Statistics of raw 0..255 values in the order of BANDS, from the card of the five-band model."""
@@ -193,22 +196,7 @@ def find_card(name: str) -> Card:
         return card
     closest = difflib.get_close_matches(_key(name), known, n=len(known), cutoff=0.0)
     names = dict.fromkeys(known[key].short_name for key in closest)
-    raise CardError(f"model '{name}' is not known. Known, closest first: {', '.join(names)}")
-
-
-def card_of(spec: ModelSpec) -> Card:
-    """Return the card that an exported model fits, whatever its weights are called.
-
-    Raises CardError where it fits none.
-    """
-    active = tuple(entry.value for entry in spec.active_classes)
-    for card in CARDS:
-        if (card.network, card.bands, card.active) == (spec.architecture, spec.bands, active):
-            return card
-    raise CardError(
-        f"{spec.name}: no published model is a {spec.architecture} of {len(spec.bands)} bands and "
-        f"{len(active)} classes. See flair-export --list-models"
-    )
+    raise CardError(f"model '{name}' is not known", f"choose from {', '.join(names)}")
 
 
 def _key(name: str) -> str:

@@ -1,8 +1,8 @@
-"""The errors of the way from a checkpoint to an ONNX file; each is a FlairError."""
+"""Errors of the way from a checkpoint to an ONNX file; each is a FlairError."""
 
 from __future__ import annotations
 
-from flair_engine.errors import FlairError
+from flair_engine.errors import FAILED, FlairError
 
 
 class CardError(FlairError):
@@ -28,4 +28,10 @@ class ImageError(FlairError):
 class ExportError(FlairError):
     """The ONNX file could not be made, or is not what it has to be."""
 
-    exit_code = 1
+    exit_code = FAILED
+
+
+class DemoError(FlairError):
+    """A demo that ran but did not show what it should."""
+
+    exit_code = FAILED

@@ -1,4 +1,4 @@
-"""The whole way: a checkpoint to a proven ONNX file, at its name only once it is proven."""
+"""Export as a whole: a checkpoint to a proven ONNX file, at its name only once it is proven."""
 
 from __future__ import annotations
 
@@ -11,22 +11,33 @@ from typing import TYPE_CHECKING, TypeVar
 from flair_engine.errors import OutputError
 from flair_engine.grid import check_geometry
 from flair_engine.inference.onnx_runtime import import_onnxruntime
-from flair_engine.manifest import OUTPUT_NAMES, SCHEMA, ModelSpec, read_model_spec
-from flair_export.cards import CARDS, GSD_M, Card, find_card
+from flair_engine.manifest import MANIFEST_SCHEMA, OUTPUT_NAMES, ModelSpec, read_model_spec, spec_of
+from flair_engine.version import __version__
+from flair_export.cards import (
+    CARDS,
+    GSD_M,
+    OFFICIAL_MARGIN_PX,
+    OFFICIAL_TILE_PX,
+    Card,
+    find_card,
+)
 from flair_export.errors import ExporterMissingError, ExportError, OptionError
-from flair_export.proof.verify import VerificationError
+from flair_export.proof.samples import calibration, check_images
+from flair_export.proof.verify import Verdict, VerificationError, verify
 from flair_export.writing import at_last, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import onnx
+
     from flair_export.convert.fp16 import Fp16Verdict
     from flair_export.convert.int8 import Int8Verdict
-    from flair_export.proof.verify import Verdict
+    from flair_export.proof.reference import Network
 
 Converted = TypeVar("Converted")
-PACKAGES = ("torch", "segmentation_models_pytorch", "safetensors", "huggingface_hub")
-"""What the `export` extra brings."""
+EXTRA_PACKAGES = ("torch", "segmentation_models_pytorch", "safetensors", "huggingface_hub")
+"""Those that the `export` extra brings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +48,8 @@ class ExportOptions:
     """Name of the published model; None deduces it from the tensors."""
     outputs: tuple[str, ...] = ("labels",)
     """`labels`, then optionally `confidence` and `probabilities`."""
-    tile_px: int = 512
-    margin_px: int = 128
+    tile_px: int = OFFICIAL_TILE_PX
+    margin_px: int = OFFICIAL_MARGIN_PX
     """Pixels on each side of a tile whose labels are not kept."""
     verify: tuple[Path, ...] = ()
     """Rasters to prove the export on, besides noise and a synthetic scene."""
@@ -56,11 +67,11 @@ def export(
     checkpoint: str | Path,
     output: str | Path,
     options: ExportOptions | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    status: Callable[[str], None] = lambda _: None,
 ) -> Verdict:
     """Export a weights file or Hub id to the ONNX file `output` and prove it.
 
-    `progress` is told each step in a few words. Raises FlairError, in particular VerificationError
+    `status` is told each step in a few words. Raises FlairError, in particular VerificationError
     with the verdict where the file does not give PyTorch's labels; nothing is at `output` then
     but what was there before.
     """
@@ -69,46 +80,66 @@ def export(
     _check_request(path, options)
 
     from flair_export.network.checkpoint import choose_card, load_network, read_checkpoint
-    from flair_export.network.modules import LabelNetwork
-    from flair_export.network.trace import build_graph, check_graph, with_logits
-    from flair_export.proof.samples import calibration, check_images
-    from flair_export.proof.verify import verify
-    from flair_export.rewrite.context_crop import crop_context
-    from flair_export.rewrite.upsampling import fold_upsampling, spell_out_transposed
+    from flair_export.network.weights_file import weights_name
 
-    progress(f"reading {checkpoint}")
-    read = read_checkpoint(str(checkpoint), trust=options.trust_checkpoint)
-    card = choose_card(read, options.model or _named_by_hub_id(str(checkpoint)))
+    source = str(checkpoint)
+    status(f"reading {source}")
+    read = read_checkpoint(source, trust=options.trust_checkpoint)
+    card = choose_card(read, options.model or _named_by_hub_id(source))
     check_images((*options.verify, *options.calibrate), card.bands)
     net = load_network(read, card)
-    spec = model_spec(card, weights_name(str(checkpoint)), read.sha256, options)
+    spec = model_spec(card, weights_name(source), read.sha256, options)
     if options.calibrate:
         calibration(spec, options.calibrate)  # refuses too few tiles before the long work
-    progress("building the graph")
-    model = build_graph(LabelNetwork(net, spec), spec)
-    if options.context_crop:
-        model = spell_out_transposed(crop_context(fold_upsampling(model)))
-        check_graph(model, spec)
+    status("building the graph")
+    model = _graph(net, spec, crop=options.context_crop)
     with at_last(path) as temporary:
-        write_model(temporary, model)
-        if read_model_spec(temporary) != spec:
-            raise ExportError(f"{temporary}: reads back differently from what was written")
-        twin = with_logits(model).SerializeToString()
-        verdict = verify(net, temporary, twin, options.verify, progress)
+        verdict = _write_proven(temporary, net, model, options.verify, status)
         if verdict.faults:
             raise VerificationError(
-                f"{path}: not written, the export is not faithful: {'; '.join(verdict.faults)}. "
-                "Try other versions of torch, onnx or onnxruntime",
+                f"{path}: not written, the export is not faithful: {'; '.join(verdict.faults)}",
+                "try other versions of torch, onnx or onnxruntime",
                 verdict,
             )
     return verdict
+
+
+def _write_proven(
+    path: Path,
+    net: Network,
+    model: onnx.ModelProto,
+    images: tuple[Path, ...],
+    status: Callable[[str], None],
+) -> Verdict:
+    """Write a graph, read it back and compare the file with the network it was made of."""
+    from flair_export.graph.contract import with_logits
+
+    write_model(path, model)
+    if read_model_spec(path) != spec_of(model, "the graph"):
+        raise ExportError(f"{path}: reads back as another model", "check the disk")
+    return verify(net, path, with_logits(model).SerializeToString(), images, status)
+
+
+def _graph(net: Network, spec: ModelSpec, *, crop: bool) -> onnx.ModelProto:
+    """Return the ONNX graph of a network, computing only what the kept centre needs if asked to."""
+    from flair_export.graph.contract import check_graph
+    from flair_export.network.modules import LabelNetwork
+    from flair_export.network.trace import build_graph
+    from flair_export.rewrite.context_crop import crop_context
+    from flair_export.rewrite.upsampling import fold_upsampling, spell_out_transposed
+
+    model = build_graph(LabelNetwork(net, spec), spec)
+    if crop:
+        model = spell_out_transposed(crop_context(fold_upsampling(model)))
+        check_graph(model, spec)
+    return model
 
 
 def export_fp16(
     source: str | Path,
     output: str | Path,
     options: ExportOptions | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    status: Callable[[str], None] = lambda _: None,
 ) -> tuple[Verdict | None, Fp16Verdict]:
     """Write the FP16 model of a weights file, a Hub id or an FP32 file of `export` to `output`.
 
@@ -121,33 +152,37 @@ def export_fp16(
     options = options or ExportOptions()
 
     def convert(full: Path, temporary: Path) -> Fp16Verdict:
-        return convert_to_fp16(full, temporary, options.verify, progress)
+        return convert_to_fp16(full, temporary, options.verify, status)
 
-    return _converted(source, Path(output), options, convert, progress)
+    return _converted(source, Path(output), options, convert, status)
 
 
 def export_int8(
     source: str | Path,
     output: str | Path,
     options: ExportOptions,
-    progress: Callable[[str], None] = lambda _: None,
+    status: Callable[[str], None] = lambda _: None,
 ) -> tuple[Verdict | None, Int8Verdict]:
     """Write the INT8 model of a weights file, a Hub id or an FP32 file of `export` to `output`.
 
     Measures `options.calibrate`; returns and raises as `export_fp16`.
     """
-    from flair_export.convert.int8 import convert_to_int8
-
     if not options.calibrate:
         raise OptionError(
-            "precision int8 has to measure images like those to be mapped: name some with "
-            "--calibrate"
+            "precision int8 has to measure images like those to be mapped",
+            "name some with --calibrate",
         )
+    from flair_export.convert.int8 import convert_to_int8
 
     def convert(full: Path, temporary: Path) -> Int8Verdict:
-        return convert_to_int8(full, temporary, options.calibrate, options.verify, progress)
+        return convert_to_int8(full, temporary, options.calibrate, options.verify, status)
 
-    return _converted(source, Path(output), options, convert, progress)
+    return _converted(source, Path(output), options, convert, status)
+
+
+def is_onnx(source: str | Path) -> bool:
+    """Return whether a source is an ONNX file by its name, and no checkpoint."""
+    return Path(source).suffix == ".onnx"
 
 
 def _converted(
@@ -155,10 +190,10 @@ def _converted(
     output: Path,
     options: ExportOptions,
     convert: Callable[[Path, Path], Converted],
-    progress: Callable[[str], None],
+    status: Callable[[str], None],
 ) -> tuple[Verdict | None, Converted]:
     """Put at `output` what `convert` makes of an FP32 file, exported first where need be."""
-    if Path(source).suffix == ".onnx":
+    if is_onnx(source):
         _check_output(output, overwrite=options.overwrite)
         with at_last(output) as temporary:
             return None, convert(Path(source), temporary)
@@ -166,7 +201,7 @@ def _converted(
     with at_last(output) as temporary:
         full = temporary.with_suffix(".onnx")
         try:
-            verdict = export(source, full, replace(options, overwrite=True), progress)
+            verdict = export(source, full, replace(options, overwrite=True), status)
             return verdict, convert(full, temporary)
         finally:
             full.unlink(missing_ok=True)
@@ -175,11 +210,11 @@ def _converted(
 def _check_output(output: Path, *, overwrite: bool) -> None:
     """Raise OutputError unless a model can be put at `output`."""
     if not output.parent.is_dir():
-        raise OutputError(f"{output}: its folder does not exist: create it first")
+        raise OutputError(f"{output}: its folder does not exist", "create it first")
     if output.is_dir():
-        raise OutputError(f"{output}: is a folder: give the name of a file in it")
+        raise OutputError(f"{output}: is a folder", "give the name of a file in it")
     if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists: give another name, or --overwrite to replace it")
+        raise OutputError(f"{output}: exists", "give another name, or --overwrite to replace it")
 
 
 def _check_request(output: Path, options: ExportOptions) -> None:
@@ -190,14 +225,14 @@ def _check_request(output: Path, options: ExportOptions) -> None:
         "labels" not in options.outputs
     ):
         raise OptionError(
-            f"outputs {','.join(options.outputs) or 'none'}: labels come first, then "
-            "optionally confidence and probabilities"
+            f"outputs {','.join(options.outputs) or 'none'} are not an export",
+            "name labels first, then optionally confidence and probabilities",
         )
     if options.model is not None:
         find_card(options.model)
-    if absent := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+    if absent := [name for name in EXTRA_PACKAGES if importlib.util.find_spec(name) is None]:
         raise ExporterMissingError(
-            f"{', '.join(absent)} not installed. Run: pip install 'flair-engine[export]'"
+            f"{', '.join(absent)} not installed", "run pip install 'flair-engine[export]'"
         )
     import_onnxruntime()
 
@@ -208,23 +243,11 @@ def _named_by_hub_id(checkpoint: str) -> str | None:
     return checkpoint if published and not Path(checkpoint).exists() else None
 
 
-def weights_name(checkpoint: str) -> str:
-    """Return what the weights are called: by their file or Hub id, not by the card they fit.
-
-    Weights trained by somebody else on a published architecture must not carry its name.
-    """
-    return (
-        Path(checkpoint).stem.removesuffix("_weights")
-        if Path(checkpoint).suffix in (".pth", ".pt", ".ckpt", ".safetensors")
-        else checkpoint.rpartition("/")[2]
-    )
-
-
 def model_spec(card: Card, name: str, sha256: str, options: ExportOptions) -> ModelSpec:
     """Return the manifest of weights `name` of `sha256` that fit `card`."""
     torch_version = metadata.version("torch")
     return ModelSpec(
-        schema=SCHEMA,
+        schema=MANIFEST_SCHEMA,
         name=name,
         architecture=card.network,
         bands=card.bands,
@@ -237,5 +260,5 @@ def model_spec(card: Card, name: str, sha256: str, options: ExportOptions) -> Mo
         normalization=card.normalization,
         outputs=options.outputs,
         weights_sha256=sha256,
-        exporter=f"flair-export {metadata.version('flair-engine')}, torch {torch_version}",
+        exporter=f"flair-export {__version__}, torch {torch_version}",
     )

@@ -1,11 +1,11 @@
-"""A model file gets its name only once it is whole and proven."""
+"""Model files that get their name only once they are whole and proven."""
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from flair_engine import durable
 from flair_engine.errors import WriteError
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ def at_last(output: Path) -> Iterator[Path]:
 
     Raises WriteError where it cannot be put in place.
     """
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    temporary = durable.beside(output)
     try:
         yield temporary
         try:
-            temporary.replace(output)
+            durable.publish([(temporary, output)])
         except OSError as error:
-            raise WriteError(f"{output}: cannot be put in place ({error})") from error
+            raise WriteError(
+                f"{output}: cannot be put in place ({error})", "name another"
+            ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -39,6 +41,6 @@ def write_model(path: Path, model: onnx.ModelProto) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise WriteError(
-            f"{path}: {len(content)} bytes cannot be written ({error}). Free some space or choose "
-            "another folder"
+            f"{path}: {len(content)} bytes cannot be written ({error})",
+            "free some space or choose another folder",
         ) from error

@@ -1,5 +1,6 @@
 """A network of one layer, exported at two geometries, and a small FLAIR dataset."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,25 @@ def exported(network, tmp_path_factory):
         return made[margin_px]
 
     return make
+
+
+@pytest.fixture
+def process(monkeypatch, capsys):
+    """Return a function that runs a command's `main` with arguments, as a process would.
+
+    It returns the exit code, what was printed, and what was said on stderr.
+    """
+
+    def run(main, *arguments):
+        monkeypatch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code or 0
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture

@@ -1,29 +1,28 @@
 """The commands from the outside: what they print, keep and return."""
 
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
+from doubles import figures
+from doubles.figures import CPU, result_of
 
 from flair_bench import cli, results
-from flair_bench.show import tables
-from flair_bench.show.tables import percent
+from flair_engine.version import __version__
 
 
 @pytest.fixture
-def bench(monkeypatch, capsys):
-    """Run flair-bench; return (exit code, what it printed, what it said on stderr)."""
+def bench(process):
+    """Return a function that runs flair-bench with arguments."""
+    return partial(process, cli.main)
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["flair-bench", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as error:
-            code = error.code or 0
-        return code, *capsys.readouterr()
 
-    return run
+@pytest.fixture
+def kept(tmp_path):
+    """Return a result file with whole runs."""
+    path = tmp_path / "kept.json"
+    result_of(CPU, figures.throughput()).save(path)
+    return path
 
 
 def test_accuracy_prints_and_keeps(bench, exported, patches, tmp_path):
@@ -32,9 +31,10 @@ def test_accuracy_prints_and_keeps(bench, exported, patches, tmp_path):
                              "--engine", "ort", "--threads", 1)  # fmt: skip
     assert code == 0
     assert "official mean (/15)" in printed
-    figures = results.load(path).sections["accuracy"].figures
-    assert f"OA {figures['oa']:.4f} %" in printed
-    assert np.sum(figures["confusion"]) == figures["pixels"] == 3 * 32 * 32
+    assert printed.endswith(f"{path}: accuracy is in it\n")
+    found = results.load(path).sections["accuracy"].figures
+    assert f"OA {found.oa:.4f} %" in printed
+    assert np.sum(found.confusion) == found.pixels == 3 * 32 * 32
 
 
 def test_a_published_matrix_is_scored(bench, tmp_path):
@@ -45,12 +45,16 @@ def test_a_published_matrix_is_scored(bench, tmp_path):
 
 
 def test_refusals_are_one_line(bench, exported, patches):
-    code, _, said = bench("accuracy", "-m", exported(8), patches[0])
-    assert (code, said.count("\n")) == (2, 1)
-    assert "keeps 16 of 32 px" in said
+    for dataset in (patches[0], "absent"):
+        code, _, said = bench("accuracy", "-m", exported(8), dataset)
+        assert (code, said.count("\n")) == (2, 1)
+        assert "keeps 16 of 32 px" in said, "before the dataset is looked at"
     code, _, said = bench("accuracy")
     assert code == 2
     assert "give -m MODEL and DATASET, or --confusion MATRIX" in said
+    code, _, said = bench("geometry", "--reference", "weights.pth", "--engine", "warp")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "engine 'warp' is unknown" in said
 
 
 @pytest.mark.parametrize(("tolerance", "code"), [("0.5", 0), ("1.1", 1)])
@@ -65,60 +69,129 @@ def test_parity_fails_past_its_tolerance(
     assert ("have to" in said) == bool(code)
 
 
-def test_throughput_and_its_report(bench, exported, image_file, tmp_path, monkeypatch):
+def test_geometry_takes_images_masks_and_models(bench, image_file, write_image, monkeypatch):
+    asked = []
+
+    def measure(options, scene, _):
+        asked.append((options, scene))
+        return figures.geometries()
+
+    monkeypatch.setattr("flair_bench.measure.geometry.BORDER_PX", 16)
+    monkeypatch.setattr("flair_bench.measure.geometry.measure", measure)
+    mask = write_image(image_file[0].with_name("mask.tif"), np.ones((1, 96, 80), np.uint8))
+    code, printed, _ = bench("geometry", image_file[0], "--mask", mask, "--reference", "w.pth",
+                             "--repeats", 2)  # fmt: skip
+    assert (code, "512 / 128 int8" in printed) == (0, True)
+    ((options, scene),) = asked
+    assert (options.checkpoint, options.choice.label, options.repeats) == ("w.pth", "ort", 2)
+    assert options.models == ()
+    assert (scene.image_bhw.shape, scene.truth_hw.shape) == ((3, 96, 64), (96, 64))
+
+
+def test_throughput_prints_and_keeps(bench, exported, image_file, tmp_path, monkeypatch):
     monkeypatch.setattr("flair_bench.measure.network_speed.NETWORK_S", 0.01)
     monkeypatch.setattr("flair_bench.yardstick.limits.EDGE", {"cpu": 64})
     monkeypatch.setattr("flair_bench.yardstick.limits.COPY_BYTES", 2**16)
-    path, page = tmp_path / "here.json", tmp_path / "page.html"
+    path = tmp_path / "here.json"
     code, printed, said = bench("throughput", image_file[0], "-m", exported(8), "--size", 96,
                                 "--engine", "ort", "--repeats", 1, "--json", path)  # fmt: skip
     assert (code, said) == (0, "")
     assert "wall is" in printed
-    run = results.load(path).sections["throughput"].figures["runs"]["ort"]
-    assert run["stages"]["tiles"] == 36
-    assert run["agreement"] == 1
-    assert bench("report", path, "-o", page, "--markdown", tmp_path / "table.md")[0] == 0
-    assert "<h3>How fast</h3>" in page.read_text()
-    figures = results.load(path).sections["throughput"].figures
-    monkeypatch.setattr("flair_bench.measure.throughput.measure", lambda *_: figures)
-    monkeypatch.setattr(
-        "flair_bench.measure.throughput.faults", lambda _: ["ort agrees on nothing"]
-    )
+    run = results.load(path).sections["throughput"].figures.runs["ort"]
+    assert run.stages.tiles == 36
+    assert run.agreement == 1
+
+
+def test_what_is_fast_but_wrong_fails(bench, exported, image_file, monkeypatch):
+    wrong = figures.throughput(runs={"ort": figures.whole_run(agreement=0.5)})
+    monkeypatch.setattr("flair_bench.measure.throughput.measure", lambda *_: wrong)
     code, _, said = bench("throughput", image_file[0], "-m", exported(8))
-    assert (code, said) == (1, "flair-bench: fast but wrong: ort agrees on nothing\n")
-
-
-def test_tables_of_geometry_and_io(capsys):
-    entry = {
-        "tile_px": 512, "margin_px": 128, "equal_to_whole": 0.99386, "equal_to_first": 1.0,
-        "seam_different": None, "elsewhere_different": 0.001, "oa": None,
-        "gflop_per_new_mpx": 720.0, "s_per_new_mpx": 2.0, "s_per_new_mpx_spread": [1.0, 3.0],
-    }  # fmt: skip
-    entries = [entry, {**entry, "precision": "int8"}]
-    figures = {"engine": "ort", "height": 64, "width": 64, "whole_oa": 74.2, "geometries": entries}
-    tables.print_geometry(figures)
-    work = {"mpx_per_s": 5.0, "gdal_mpx_per_s": 6.0, "of_gdal": {"median": 0.8, "spread": [0, 1]}}
-    tables.print_io(
-        {
-            "size_px": 9,
-            "threads": 2,
-            "reading": {"JPEG": {**work, "blocks_requested": 4, "blocks": 4}},
-            "writing": work,
-            "memory": {"5000 px file": 300.0},
-        }
+    assert (code, said) == (
+        1,
+        (
+            "flair-bench: fast but wrong: ort agrees on 50.0000% of labels, at least 99.99% have "
+            "to: look at flair-bench parity on images of yours\n"
+        ),
     )
-    printed = capsys.readouterr().out
-    for said in (
-        "512 / 128 int8",
-        "99.3860",
-        "2.00 (1.00 to 3.00)",
-        "OA 74.200 %",
-        "4 / 4",
-        "300 MiB",
-    ):
-        assert said in printed
 
 
-def test_shares_are_cut_not_rounded():
-    assert percent(0.99999999) == "99.9999"
-    assert percent(1.0) == "100.0000"
+def test_io_takes_a_size(bench, image_file, monkeypatch):
+    asked = []
+
+    def measure(options, image_bhw, *_):
+        asked.append((options.size_px, options.repeats, image_bhw.shape))
+        return figures.raster_io()
+
+    monkeypatch.setattr("flair_bench.measure.raster_io.measure", measure)
+    code, printed, _ = bench("io", image_file[0], "--size", 100)
+    assert (code, "write labels" in printed) == (0, True)
+    assert asked == [(100, 3, (3, 96, 80))]
+
+
+def test_a_report_is_a_page_or_a_text_or_both(bench, kept, tmp_path):
+    page, text = tmp_path / "page.html", tmp_path / "text.md"
+    text.write_text("<!-- begin: figures headline -->\n<!-- end: figures headline -->\n")
+    assert bench("report", kept, "-o", page)[0] == 0
+    assert "<h3>How fast</h3>" in page.read_text()
+    page.unlink()
+    code, printed, _ = bench("report", kept, "--markdown", text)
+    assert (code, printed) == (0, f"{text} holds the figures\n")
+    assert "4.5 times as fast as the official way" in text.read_text()
+    assert not page.exists()
+    assert bench("report", kept, "-o", page, "--markdown", text)[0] == 0
+    assert page.exists()
+
+
+def test_the_version_is_that_of_the_three_packages(bench):
+    code, printed, _ = bench("--version")
+    assert (code, printed.endswith(f"version {__version__}\n")) == (0, True)
+
+
+def test_a_report_of_nowhere_is_refused_in_one_line(bench, kept, tmp_path):
+    code, _, said = bench("report", kept)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "give -o PAGE.html, or --markdown FILE" in said
+    code, _, said = bench("report", kept, "--markdown", tmp_path / "absent.md")
+    assert (code, said.count("\n")) == (2, 1)
+    text = tmp_path / "text.md"
+    text.write_text("no markers\n")
+    code, _, said = bench("report", kept, "--markdown", text)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "text.md: holds no markers of figures" in said
+    assert text.read_text() == "no markers\n"
+
+
+def test_the_suite_is_asked_by_its_options(bench, tmp_path, monkeypatch):
+    asked = []
+
+    def run_suite(request, _):
+        asked.append(request)
+        return request.output.with_suffix(".html")
+
+    monkeypatch.setattr("flair_bench.suite.run_suite", run_suite)
+    code, printed, _ = bench("suite", "-o", tmp_path / "new" / "r.json", "--size", 64)
+    assert (code, printed.endswith("r.html are ready\n")) == (0, True)
+    (request,) = asked
+    assert (request.size_px, request.repeats, request.data, request.checkpoint) == (
+        64,
+        3,
+        None,
+        None,
+    )
+    assert (tmp_path / "new").is_dir()
+
+
+def test_installing_is_measured_from_the_command_line(bench, tmp_path, monkeypatch):
+    seen = []
+
+    def measure(folder, status):
+        seen.append(folder)
+        status("installing")
+        return figures.install()
+
+    monkeypatch.setattr("flair_bench.measure.install.measure", measure)
+    code, printed, _ = bench("install", "--json", tmp_path / "r.json")
+    assert code == 0
+    assert ".[cpu,export]" in printed
+    assert "install is in it" in printed
+    assert len(seen) == 1

@@ -4,64 +4,114 @@ import dataclasses
 import json
 
 import pytest
+from doubles.figures import CPU, EVERY_KIND, accuracy, raster_io, result_of
+from doubles.paths import ROOT
 
 from flair_bench import results
 from flair_bench.errors import ResultError
+from flair_bench.machine import this_machine
 
-FIGURES = {"oa": 59.4, "runs": {"ort": {"wall_s": [1.0, 2.0]}}}
+COMMITTED = sorted((ROOT / "benchmarks/results").glob("*.json"))
 
 
-def test_a_section_comes_back_and_is_replaced(tmp_path):
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_committed_results_come_back_byte_for_byte(path, tmp_path):
+    results.load(path).save(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
+
+
+def test_every_kind_of_figures_comes_back(tmp_path):
+    result = result_of(CPU, *(make() for make in EVERY_KIND))
+    result.save(tmp_path / "r.json")
+    assert results.load(tmp_path / "r.json") == result
+    assert list(result.sections) == [
+        "throughput",
+        "parity",
+        "accuracy",
+        "geometry",
+        "io",
+        "install",
+    ]
+
+
+def test_a_section_measured_again_is_replaced(tmp_path):
     path = tmp_path / "here.json"
-    results.record(path, "accuracy", {"oa": 1})
-    results.record(path, "io", {"mpx": 2})
-    written = results.record(path, "accuracy", FIGURES)
+    results.record(path, accuracy())
+    results.record(path, raster_io())
+    again = dataclasses.replace(accuracy(), oa=1.0)
+    written = results.record(path, again)
     read = results.load(path)
     assert read == written
     assert list(read.sections) == ["accuracy", "io"]
-    assert read.machine == results.this_machine()
+    assert read.machine == this_machine()
     section = read.sections["accuracy"]
+    assert section.figures == again
     assert section.versions["flair-engine"]
     assert section.date.endswith("+00:00")
     assert section.command
     assert section.commit
 
 
-def test_figures_are_found_by_path(tmp_path):
-    result = results.record(tmp_path / "here.json", "accuracy", FIGURES)
-    assert results.at(result, "accuracy.oa") == 59.4
-    assert results.at(result, "accuracy.runs.ort.wall_s.1") == 2.0
-    with pytest.raises(ResultError, match=r"no section io, only accuracy"):
-        results.at(result, "io.mpx")
-    with pytest.raises(ResultError, match=r"accuracy\.runs\.trt: the result has no trt there"):
-        results.at(result, "accuracy.runs.trt")
-
-
 def test_another_machines_file_is_not_touched(tmp_path):
     path = tmp_path / "there.json"
-    result = results.record(path, "accuracy", FIGURES)
+    result = results.record(path, accuracy())
     other = dataclasses.replace(result.machine, cpu="Another CPU")
     dataclasses.replace(result, machine=other).save(path)
     before = path.read_bytes()
     with pytest.raises(ResultError, match=r"holds results of Another CPU, .* give another name"):
-        results.record(path, "accuracy", FIGURES)
+        results.record(path, accuracy())
     assert path.read_bytes() == before
 
 
 def test_what_is_no_result_is_refused(tmp_path):
     path = tmp_path / "no.json"
-    for content in ("", "[]", "{}", json.dumps({"schema": 1, "machine": {}, "sections": {}})):
+    for content in ("", "[]", "{}", json.dumps({"schema": 2, "machine": {}, "sections": {}})):
         path.write_text(content)
         with pytest.raises(ResultError, match=r"is no result of flair-bench .* --json wrote"):
             results.load(path)
-    path.write_text(json.dumps({"schema": 2}))
-    with pytest.raises(ResultError, match=r"result schema 2, this flair-bench reads 1"):
+    with pytest.raises(ResultError, match=r"is no result of flair-bench \(FileNotFoundError"):
+        results.load(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("schema", [1, 3])
+def test_another_schema_is_refused_before_anything_else(tmp_path, schema):
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({"schema": schema, "machine": "told otherwise then"}))
+    fault = rf"result schema {schema}, this flair-bench reads 2: measure again$"
+    with pytest.raises(ResultError, match=fault):
         results.load(path)
+    with pytest.raises(ResultError, match=fault):
+        results.record(path, accuracy())
 
 
-def test_a_tree_that_changed_while_measuring_shows(monkeypatch):
-    monkeypatch.setattr(results, "started_at", lambda: "abc")
-    monkeypatch.setattr(results, "_commit", lambda: "abc")
-    assert results.section({}).commit == "abc"
-    monkeypatch.setattr(results, "_commit", lambda: "def+")
-    assert results.section({}).commit == "abc to def+"
+def edited(path, change):
+    """Write a result whose figures of `io` are changed as JSON."""
+    result_of(CPU, raster_io()).save(path)
+    value = json.loads(path.read_text())
+    change(value["sections"]["io"]["figures"], value)
+    path.write_text(json.dumps(value))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda io, _: io.pop("writing"), r"required field missing @ \$.sections.io.figures.writ"),
+        (
+            lambda io, _: io.update(speed=1),
+            r"extra fields found \(speed\) @ \$.sections.io.figures",
+        ),
+        (lambda io, _: io.update(threads="2"), r"expected int @ \$.sections.io.figures.threads"),
+        (lambda io, _: io.update(threads=True), r"expected int @ \$.sections.io.figures.threads"),
+        (
+            lambda io, _: io["writing"]["of_gdal"].update(spread=[1.0]),
+            r"@ \$.sections.io.figures.writing.of_gdal.spread",
+        ),
+        (lambda _, whole: whole["sections"].update(speed={}), r"extra fields found \(speed\)"),
+        (lambda _, whole: whole.update(machine={}), r"machine.cpu; .*machine.cores; .*; 1 more\)"),
+    ],
+)
+def test_keys_and_values_are_read_strictly_and_told_in_one_line(tmp_path, change, fault):
+    with pytest.raises(ResultError, match=fault) as caught:
+        results.load(edited(tmp_path / "r.json", change))
+    assert "\n" not in str(caught.value)

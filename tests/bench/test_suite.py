@@ -1,6 +1,7 @@
 """The suite measures everything there is something for, and reports before it fails."""
 
 import pytest
+from doubles import figures
 
 from flair_bench import suite
 from flair_bench.errors import WrongAnswerError
@@ -8,22 +9,24 @@ from flair_bench.results import load
 
 
 @pytest.fixture
-def calls(monkeypatch, exported, network, patches):
-    """Replace the measurements by their names; return the request of a folder of patches."""
-
-    def answer(kind):
-        return lambda *_, **__: {"kind": kind}
-
+def request_of(monkeypatch, exported, network):
+    """Replace the measurements by their figures; return the function that makes a request."""
+    answers = {
+        "parity": figures.parity,
+        "raster_io": figures.raster_io,
+        "geometry": figures.geometries,
+        "throughput": figures.throughput,
+    }
     monkeypatch.setattr(suite, "_export", lambda *_: exported(0))
     monkeypatch.setattr(suite, "_standin", lambda *_: "standin.pth")
     monkeypatch.setattr(suite, "reference_network", lambda *_: network)
     monkeypatch.setattr(suite, "SCENE_PX", 64)
-    monkeypatch.setattr(suite.geometry, "scene", lambda image, truth: (image, truth))
-    for kind in ("parity", "disk", "geometry", "throughput"):
-        monkeypatch.setattr(getattr(suite, kind), "measure", answer(kind))
+    monkeypatch.setattr(suite, "cut_scene", lambda image, truth: (image, truth))
+    for kind, answer in answers.items():
+        monkeypatch.setattr(getattr(suite, kind), "measure", lambda *_, answer=answer: answer())
     for kind in ("parity", "throughput"):
         monkeypatch.setattr(getattr(suite, kind), "faults", lambda _: [])
-    monkeypatch.setattr(suite.report, "html", lambda results: f"{len(results)} results")
+    monkeypatch.setattr(suite.page, "html", lambda results: f"{len(results)} results")
 
     def request(output, data=None):
         return suite.SuiteOptions(
@@ -33,20 +36,20 @@ def calls(monkeypatch, exported, network, patches):
     return request
 
 
-def test_everything_is_kept_in_one_file(calls, patches, tmp_path):
-    page = suite.run(calls(tmp_path, patches[0]))
+def test_everything_is_kept_in_one_file(request_of, patches, tmp_path):
+    page = suite.run_suite(request_of(tmp_path, patches[0]))
     assert page.read_text() == "1 results"
     kinds = load(tmp_path / "r.json").sections
     assert list(kinds) == ["parity", "accuracy", "io", "geometry", "throughput"]
 
 
-def test_without_data_there_is_no_accuracy(calls, tmp_path):
-    suite.run(calls(tmp_path))
+def test_without_data_there_is_no_accuracy(request_of, tmp_path):
+    suite.run_suite(request_of(tmp_path))
     assert "accuracy" not in load(tmp_path / "r.json").sections
 
 
-def test_wrong_answers_fail_after_the_report(calls, tmp_path, monkeypatch):
+def test_wrong_answers_fail_after_the_report(request_of, tmp_path, monkeypatch):
     monkeypatch.setattr(suite.parity, "faults", lambda _: ["ort agrees on nothing"])
     with pytest.raises(WrongAnswerError, match=r"r\.html: ort agrees on nothing"):
-        suite.run(calls(tmp_path))
+        suite.run_suite(request_of(tmp_path))
     assert (tmp_path / "r.html").exists()

@@ -9,16 +9,18 @@ from onnx import numpy_helper
 from torch import nn
 
 from flair_export.cards import CHANNELS, Card
-from flair_export.network.modules import build_network
+from flair_export.network.checkpoint import CLASS_WEIGHTS
+from flair_export.network.modules import LabelNetwork, build_network
+from flair_export.network.trace import build_graph
 from flair_export.publish import ExportOptions, model_spec
+from flair_export.synthetic.standin import PUBLISHED_PREFIX
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx
 
     from flair_engine.manifest import ModelSpec
-
-PREFIX = "model.seg_model."
-"""What the training framework puts before each name of a published file."""
 
 
 class OneLayer(nn.Module):
@@ -44,6 +46,39 @@ def one_layer(bands: int = 3) -> OneLayer:
         return OneLayer(bands)
 
 
+class Branches(nn.Module):
+    """A wide convolution, added to what it read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(64, 64, 1)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.wide(features)) + features
+
+
+class WideNetwork(nn.Module):
+    """Pointwise convolutions, one of them wide enough for INT8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 64, 1), nn.ReLU())
+        self.decoder = Branches()
+        self.segmentation_head = nn.Sequential(
+            nn.Conv2d(64, CHANNELS, 1), nn.Identity(), nn.Identity()
+        )
+        self.eval()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.segmentation_head(self.decoder(self.encoder(image)))
+
+
+def wide_network() -> WideNetwork:
+    """Return a seeded network with a wide convolution."""
+    torch.manual_seed(5)
+    return WideNetwork()
+
+
 def small_spec(card: Card, outputs=("labels",), tile_px=32, margin_px=8) -> ModelSpec:
     """Return the manifest of a published model at a small geometry."""
     options = ExportOptions(outputs=outputs, tile_px=tile_px, margin_px=margin_px)
@@ -58,12 +93,22 @@ def random_network(card: Card, seed: int = 0) -> nn.Module:
     return net
 
 
-def state_dict(card: Card, net: nn.Module | None = None, prefix: str = PREFIX) -> dict:
+def graph_of(net: nn.Module, spec: ModelSpec) -> onnx.ModelProto:
+    """Return the graph that is exported of a network, before anything is cropped or folded."""
+    return build_graph(LabelNetwork(net, spec), spec)
+
+
+def random_graph(card: Card, spec: ModelSpec) -> onnx.ModelProto:
+    """Return the graph of a random network of a published architecture."""
+    return graph_of(random_network(card), spec)
+
+
+def state_dict(card: Card, net: nn.Module | None = None, prefix: str = PUBLISHED_PREFIX) -> dict:
     """Return the layout of the published files: prefixed tensors and the loss's class weights."""
     tensors = (net or random_network(card)).state_dict()
     weights = torch.zeros(CHANNELS)
     weights[[value - 1 for value in card.active]] = 1.0
-    return {prefix + key: value for key, value in tensors.items()} | {"criterion.weight": weights}
+    return {prefix + key: value for key, value in tensors.items()} | {CLASS_WEIGHTS: weights}
 
 
 def shift_bias(model: onnx.ModelProto, channel: int, amount: float) -> None:
@@ -89,3 +134,9 @@ def noise(count: int = 2, bands: int = 3, edge: int = 32) -> torch.Tensor:
     """Return seeded uint8 [count, bands, edge, edge]."""
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (count, bands, edge, edge), dtype=torch.uint8, generator=generator)
+
+
+def saved(path: Path, content: object) -> str:
+    """Write a weights file and return its name."""
+    torch.save(content, path)
+    return str(path)

@@ -1,4 +1,4 @@
-"""Small ONNX graphs written node by node, with whole numbers small enough for FP32 to be exact."""
+"""Small ONNX graphs written node by node, and running them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from flair_engine.inference.onnx_runtime import open_session
+from flair_export.proof.compare import answers
 
 
 class SmallGraph:
@@ -37,8 +38,7 @@ class SmallGraph:
         inputs = [source, self.constant(weight)]
         size = size or self.sizes[source]
         made = self.node("Conv", inputs, size, strides=strides, dilations=dilations, pads=pads)
-        bounds = [self.constant(np.float32(value)) for value in (-7, 7)]
-        return self.node("Clip", [made, *bounds], size)
+        return self.clipped(made)
 
     def transposed(self, source: str, kernel: int, pads: list[int]) -> str:
         weight = self.random.integers(-2, 3, (2, 2, kernel, kernel)).astype(np.float32)
@@ -47,8 +47,12 @@ class SmallGraph:
             "ConvTranspose", [source, self.constant(weight)], (rows * 2, cols * 2),
             strides=[2, 2], pads=pads,
         )  # fmt: skip
+        return self.clipped(made)
+
+    def clipped(self, source: str) -> str:
+        """Keep numbers small enough for the next sums to be exact."""
         bounds = [self.constant(np.float32(value)) for value in (-7, 7)]
-        return self.node("Clip", [made, *bounds], self.sizes[made])
+        return self.node("Clip", [source, *bounds], self.sizes[source])
 
     def resize(self, source: str, factor: int, mode="nearest", coordinates="asymmetric") -> str:
         scales = self.constant(np.array([1, 1, factor, factor], np.float32))
@@ -79,17 +83,31 @@ class SmallGraph:
         return model
 
 
+def answers_of(model: onnx.ModelProto, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Run a model on one thread; return its outputs by name, in their order."""
+    session = open_session(model.SerializeToString(), threads=1)
+    return answers(session, [output.name for output in session.get_outputs()], image)
+
+
 def run(model: onnx.ModelProto, image: np.ndarray) -> list[np.ndarray]:
-    return open_session(model.SerializeToString(), threads=1).run(None, {"image": image})
+    """Return the outputs of a model in their order."""
+    return list(answers_of(model, image).values())
 
 
-def assert_same(model: onnx.ModelProto, cropped: onnx.ModelProto, seed: int = 0) -> None:
-    onnx.checker.check_model(cropped, full_check=True)
+def labels_of(model: onnx.ModelProto, images_nchw: np.ndarray) -> np.ndarray:
+    """Return the labels of an exported model."""
+    return answers_of(model, images_nchw)["labels"]
+
+
+def assert_same(model: onnx.ModelProto, rewritten: onnx.ModelProto, seed: int = 0) -> None:
+    """Check that two models give the very same numbers on a seeded image."""
+    onnx.checker.check_model(rewritten, full_check=True)
     shape = [dim.dim_value or 2 for dim in model.graph.input[0].type.tensor_type.shape.dim]
     image = np.random.default_rng(seed).integers(-7, 8, shape).astype(np.float32)
-    for one, other in zip(run(model, image), run(cropped, image), strict=True):
+    for one, other in zip(run(model, image), run(rewritten, image), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def operators(model: onnx.ModelProto) -> list[str]:
+    """Return the operator of each node, in the order of the graph."""
     return [node.op_type for node in model.graph.node]

@@ -13,12 +13,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from flair_engine.manifest import LandCoverClass, ModelSpec, Normalization, attach_manifest
+from flair_engine.manifest import (
+    MANIFEST_SCHEMA,
+    LandCoverClass,
+    ModelSpec,
+    Normalization,
+    attach_manifest,
+)
 
 TILE, MARGIN = 32, 8
 CORE = TILE - 2 * MARGIN
 SPEC = ModelSpec(
-    schema=1,
+    schema=MANIFEST_SCHEMA,
     name="tiny",
     architecture="box-filter",
     bands=("one", "two"),

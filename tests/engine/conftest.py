@@ -75,9 +75,9 @@ def fp16_path(tiny_path, tmp_path):
         if tensor.name == "box":
             tensor.CopyFrom(numpy_helper.from_array(cross, "box"))
     cast, convolution, *rest = model.graph.node
-    half = helper.make_node("Cast", ["pixels"], ["half"], to=TensorProto.FLOAT16)
-    convolution.input[0] = "half"
-    nodes = [cast, half, convolution, *rest]
+    to_fp16 = helper.make_node("Cast", ["pixels"], ["pixels16"], to=TensorProto.FLOAT16)
+    convolution.input[0] = "pixels16"
+    nodes = [cast, to_fp16, convolution, *rest]
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:]
     model.graph.node.extend(kept)

@@ -2,7 +2,7 @@ import numpy as np
 import onnx
 import pytest
 
-from flair_engine.agreement import compare, fp32_twin, noise_tiles
+from flair_engine.agreement import compare, in_fp32, noise_tiles
 from flair_engine.errors import EngineError
 from flair_engine.inference.onnx_runtime import open_session
 from flair_engine.manifest import read_model_spec
@@ -44,7 +44,7 @@ def test_images_must_agree_and_noise_must_resemble(spec, origin, wrong, passes):
 
 
 def test_the_twin_is_fp32_throughout_and_answers_alike(fp16_path):
-    twin = onnx.load_from_string(fp32_twin(fp16_path))
+    twin = onnx.load_from_string(in_fp32(fp16_path))
     onnx.checker.check_model(twin, full_check=True)
     assert onnx.TensorProto.FLOAT16 not in {t.data_type for t in twin.graph.initializer}
     tile = noise_tiles(read_model_spec(fp16_path))[0][None]

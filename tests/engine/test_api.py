@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from flair_engine import FlairError, Model, RunOptions
+from flair_engine import FlairError, Model, RunOptions, segment
 from flair_engine.errors import SourceError
 
 SIZES = [(1, 1), (1, 40), (7, 5), (16, 16), (17, 31), (33, 48), (65, 129), (100, 1)]
@@ -23,8 +23,18 @@ def test_predict_equals_the_whole_array_computation(
     [np.zeros((3, 9, 9), np.uint8), np.zeros((2, 9, 9), np.float32), np.zeros((9, 9), np.uint8)],
 )
 def test_predict_refuses_other_arrays(tiny_path, image):
-    with Model(tiny_path) as model, pytest.raises(SourceError, match=r"the model wants uint8 \[2,"):
+    with (
+        Model(tiny_path) as model,
+        pytest.raises(SourceError, match=r"image is .*: give uint8 \[2,"),
+    ):
         model.predict(image)
+
+
+def test_nobody_need_listen(make_raster, tiny_path, tmp_path):
+    path, _ = make_raster()
+    nothing = {"progress": None, "notify": None, "status": None}
+    report = segment(tiny_path, [path], tmp_path / "map.tif", **nothing)
+    assert report.pixels == 70 * 53
 
 
 def test_predict_refuses_an_empty_array(tiny_path):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flair_engine.errors import GeometryError
-from flair_engine.grid import Grid, Window, blocks, ceil_div, cut, reflected
+from flair_engine.grid import Grid, Window, area_of, blocks, ceil_div, cut, reflected
 
 
 @st.composite
@@ -99,3 +99,44 @@ def test_margin_that_leaves_nothing(margin_px):
 def test_empty_raster():
     with pytest.raises(GeometryError, match="has no pixel"):
         Grid(height=0, width=9, tile_px=32, margin_px=0)
+
+
+@given(
+    st.tuples(*[st.integers(-9, 9)] * 2, *[st.integers(0, 9)] * 2),
+    st.tuples(*[st.integers(-9, 9)] * 2, *[st.integers(0, 9)] * 2),
+)
+def test_an_intersection_is_what_both_cover(one, other):
+    def window(edges):
+        return Window(top=edges[0], left=edges[1], height=edges[2], width=edges[3])
+
+    def cover(window):
+        covered = np.zeros((40, 40), bool)
+        covered[window.top + 10 : window.bottom + 10, window.left + 10 : window.right + 10] = True
+        return covered
+
+    common = window(one).intersection(window(other))
+    assert common.pixels == (cover(window(one)) & cover(window(other))).sum()
+    assert not common.pixels or (cover(common) == cover(window(one)) & cover(window(other))).all()
+    moved = common.relative_to(window(one))
+    assert (moved.top, moved.left) == (common.top - one[0], common.left - one[1])
+    assert (moved.height, moved.width) == (common.height, common.width)
+
+
+@given(st.integers(1, 99), st.integers(1, 99), st.integers(0, 15), st.data())
+def test_an_area_is_the_smallest_rectangle_of_the_chosen_cores(height, width, margin_px, data):
+    grid = Grid(height=height, width=width, tile_px=32, margin_px=margin_px)
+    cells = st.tuples(st.integers(0, grid.rows - 1), st.integers(0, grid.cols - 1))
+    chosen = data.draw(st.lists(cells, min_size=1, max_size=4))
+    selected = np.zeros((grid.rows, grid.cols), bool)
+    selected[tuple(zip(*chosen, strict=True))] = True
+    area = area_of(grid, selected)
+    rows, cols = zip(*chosen, strict=True)
+    assert (area.rows[0], area.rows[-1]) == (min(rows), max(rows))
+    assert (area.cols[0], area.cols[-1]) == (min(cols), max(cols))
+    cover = np.zeros((height, width), int)
+    for i in area.rows:
+        cover[area.strip(i).slices] += 1
+        assert area.strip(i).left == area.left
+    assert (cover[area.window.slices] == 1).all()
+    assert area.window.pixels == cover.sum() == area.pixels(area.rows)
+    assert area_of(grid, None).window.pixels == height * width

@@ -19,6 +19,12 @@ def tiny(tiny_path):
     return onnx.load(tiny_path)
 
 
+def test_a_file_of_an_older_schema_is_refused(tiny_path):
+    older = tiny_path.with_name("tiny_schema1.onnx")
+    with pytest.raises(ManifestError, match="schema is 1, this engine reads 2: export it again"):
+        read_model_spec(older)
+
+
 @pytest.fixture
 def manifest(tiny):
     return json.loads(tiny.metadata_props[0].value)
@@ -41,7 +47,7 @@ def test_other_metadata_is_kept(tiny, tiny_path):
 
 
 FAULTS = [
-    ("schema", 2, "schema is 2, this engine reads 1"),
+    ("schema", 3, "schema is 3, this engine reads 2"),
     ("name", "", 'name is "", expected a text'),
     ("architecture", 3, "architecture is 3, expected a text"),
     ("bands", [], r"bands is \[\], expected a list of band names"),

@@ -19,10 +19,11 @@ KILLS = int(os.environ.get("FLAIR_KILLS", "6"))
 
 
 def run_command(model, source, output, *options):
-    command = [sys.executable, "-m", "flair_engine.cli", "-m", model, source, output]
+    command = [sys.executable, "-m", "flair_engine", "-m", model, source, output]
     return [*map(str, command), "--quiet", "--threads", "2", *options]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--cog",)])
 def test_killed_at_random_and_resumed_is_byte_identical(make_raster, tiny_path, tmp_path, options):
     source, _ = make_raster(height=3000, width=700, tiled=True, blockxsize=256, blockysize=256)
@@ -89,6 +90,7 @@ def test_at_most_the_strip_in_flight_is_repeated(make_raster, tiny_path, tmp_pat
     assert len(inferred) - 1 == 20 - kept
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="mounting needs root on Linux")
 def test_a_full_disk_keeps_the_work(make_raster, tiny_path, tmp_path):
     source, _ = make_raster(height=2000, width=2000)
@@ -130,7 +132,7 @@ def test_where_the_map_cannot_be_written_the_run_ends_at_once(
     make_raster, tiny_path, tmp_path, monkeypatch
 ):
     def refuse(*_):
-        raise WriteError("map.tif: cannot be written")
+        raise WriteError("map.tif: cannot be written", "free the disk")
 
     monkeypatch.setattr("flair_engine.run.write_maps", refuse)
     source, _ = make_raster(height=3200, width=64)

@@ -9,7 +9,7 @@ from rasterio.transform import from_origin
 
 from flair_engine import FlairError, Inputs, MapOptions, ReadOptions, RunOptions, run, segment
 from flair_engine.errors import OutputError
-from flair_engine.mapping.landcover import output_path
+from flair_engine.mapping.targets import output_path
 
 X, Y = 721104.4, 6248980.8
 CPU = RunOptions(device="cpu", threads=2)
@@ -103,7 +103,7 @@ def test_per_input_refuses_what_would_be_lost(quarters, make_raster, tiny_path, 
     twin = make_raster("nw.tif")[0].rename(other / "nw.tif")
     with pytest.raises(OutputError, match="two inputs have this name"):
         segment(tiny_path, [str(folder), twin], tmp_path, CPU, write=per_input)
-    with pytest.raises(OutputError, match="is a file: --per-input wants a folder"):
+    with pytest.raises(OutputError, match="is a file, --per-input writes a folder"):
         segment(tiny_path, [str(folder)], twin, CPU, write=per_input)
     with pytest.raises(OutputError, match="does not exist: create it first"):
         segment(tiny_path, [str(folder)], tmp_path / "no", CPU, write=per_input)
@@ -286,7 +286,7 @@ def test_unreadable_blocks_are_skipped_on_request(damaged, tiny_path, tmp_path):
 def test_a_complete_map_is_not_resumed(make_raster, tiny_path, tmp_path):
     path, _ = make_raster()
     segment(tiny_path, [path], tmp_path / "map.tif", CPU)
-    with pytest.raises(OutputError, match="is complete, there is no unfinished run to resume"):
+    with pytest.raises(OutputError, match="is complete, nothing is left to resume"):
         segment(tiny_path, [path], tmp_path / "map.tif", CPU, write=MapOptions(resume=True))
 
 
@@ -296,6 +296,7 @@ def test_zero_based_labels(make_raster, tiny_path, tmp_path, expected_labels):
     assert (read_map(tmp_path / "map.tif") == expected_labels(image) - 1).all()
 
 
+@pytest.mark.slow
 def test_real_blocks_split_and_joined_give_the_same_labels(shared_data, band_model, tmp_path):
     """Nine real files as one mosaic against their pixels in one array."""
     files = sorted((shared_data / "flair1" / "Z6_block" / "img").glob("*.tif"))

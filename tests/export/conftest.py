@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from doubles.networks import OneLayer, one_layer, shift_bias, state_dict
+from doubles.networks import OneLayer, WideNetwork, one_layer, shift_bias, state_dict, wide_network
 from doubles.paths import STANDIN
 
 import flair_export.network.checkpoint
 import flair_export.network.trace
 from flair_export.cards import Card, find_card
+from flair_export.publish import ExportOptions, export
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread():
     """Small tiles are many small steps, which threads only make wait for each other."""
     threads = torch.get_num_threads()
@@ -53,6 +54,33 @@ def rgb_file(rgb_state: dict, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(monkeypatch, tiny: OneLayer):
     """Export a network of one layer in place of the file's, to reach what comes after loading."""
     monkeypatch.setattr(flair_export.network.checkpoint, "load_network", lambda *_: tiny)
+
+
+@pytest.fixture
+def wide() -> WideNetwork:
+    return wide_network()
+
+
+@pytest.fixture
+def quick_wide(monkeypatch, wide: WideNetwork):
+    """Export a network with a wide convolution in place of the file's."""
+    monkeypatch.setattr(flair_export.network.checkpoint, "load_network", lambda *_: wide)
+
+
+@pytest.fixture
+def exported(rgb_file: Path, tmp_path: Path, quick) -> Path:
+    """An exported FP32 file of one layer, tile 32, margin 8."""
+    path = tmp_path / "model.onnx"
+    export(rgb_file, path, ExportOptions(tile_px=32, margin_px=8))
+    return path
+
+
+@pytest.fixture
+def exported_wide(rgb_file: Path, tmp_path: Path, quick_wide) -> Path:
+    """An exported FP32 file with a wide convolution, tile 32, margin 8."""
+    path = tmp_path / "model.onnx"
+    export(rgb_file, path, ExportOptions(tile_px=32, margin_px=8))
+    return path
 
 
 @pytest.fixture

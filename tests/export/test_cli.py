@@ -1,3 +1,5 @@
+"""The command line: what it shows, what it refuses, and its exit codes."""
+
 from __future__ import annotations
 
 import subprocess
@@ -81,19 +83,26 @@ def test_export_then_inspect(rgb_file, tmp_path, make_raster):
         (["x", "--verify", "a", "--verify", "b", "c"], "x --verify a --verify b --verify c"),
         (["x", "--verify=a", "b", "--debug"], "x --verify=a --verify b --debug"),
         (["x", "-o", "m", "--verify"], "x -o m --verify"),
+        (
+            ["x", "--calibrate", "a", "b", "--verify", "c", "d", "-o", "m"],
+            "x --calibrate a --calibrate b --verify c --verify d -o m",
+        ),
     ],
 )
-def test_verify_takes_what_a_shell_expands(given, expected):
+def test_an_option_takes_what_a_shell_expands(given, expected):
     assert " ".join(cli._spread(given)) == expected
 
 
 @pytest.mark.parametrize(("given", "crop"), [([], True), (["--no-context-crop"], False)])
 def test_the_crop_is_on_unless_told_otherwise(monkeypatch, capsys, given, crop):
     def told(_checkpoint, _output, options, **_):
-        raise OptionError(f"crop: {options.context_crop}")
+        raise OptionError(f"crop is {options.context_crop}", "look")
 
     monkeypatch.setattr(cli, "export", told)
-    assert fails(capsys, ["a.pth", "-o", "m.onnx", *given]) == (2, f"flair-export: crop: {crop}\n")
+    assert fails(capsys, ["a.pth", "-o", "m.onnx", *given]) == (
+        2,
+        f"flair-export: crop is {crop}: look\n",
+    )
 
 
 def test_main_reads_the_command_line(monkeypatch, capsys):
@@ -126,6 +135,82 @@ def test_refusals_are_one_line_and_exit_2(capsys, monkeypatch, tmp_path, argumen
     assert listing(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.onnx", "-o", "x.onnx"], "model.onnx: is exported already: add --precision fp16"),
+        (
+            ["w.pth", "--engine", "trt"],
+            "run flair-export w.pth --precision fp16 -o model.fp16.onnx first",
+        ),
+        (["w.pth"], "Missing option '-o' / '--output'"),
+        (["model.onnx", "--precision", "fp16", "-o", "no/x.onnx"], "no/x.onnx: its folder does"),
+        (["absent.onnx", "--precision", "fp16", "-o", "x.onnx"], "absent.onnx: no such model file"),
+    ],
+)
+def test_what_cannot_be_converted_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    stderr = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert message in stderr
+    assert stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "arguments", "message"),
+    [
+        ("int8", [], "precision int8 has to measure images like those to be mapped"),
+        ("fp16", ["--calibrate", "a.tif"], "--calibrate is for --precision int8, not fp16"),
+        ("int8", ["--calibrate", "no.tif"], "no.tif: cannot be opened as an image"),
+        ("int8", ["--calibrate", "small.tif"], "small.tif: holds one tile of 32 px; calibration"),
+    ],
+)
+@pytest.mark.parametrize("source", ["model.onnx", "checkpoint"])
+def test_what_cannot_be_measured_is_one_line(
+    source, precision, arguments, message, exported_wide, rgb_file, tmp_path, make_raster, capsys,
+    monkeypatch,
+):  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    make_raster("small.tif", height=16, width=16, bands=3)
+    given = str(rgb_file if source == "checkpoint" else exported_wide)
+    before = listing(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main([given, "--precision", precision, *SMALL, "-o", "new.onnx", *arguments])
+    stderr = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert message in stderr
+    assert stderr.count("\n") == 1
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_full_disk_is_one_line(
+    exported_wide, make_raster, precision, tmp_path, monkeypatch, capsys
+):
+    def full_disk(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full_disk)
+    calibrate = ["--calibrate", str(make_raster(bands=3)[0])] if precision == "int8" else []
+    before = listing(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(
+            [
+                str(exported_wide),
+                "--precision",
+                precision,
+                "-o",
+                str(tmp_path / "x.onnx"),
+                *calibrate,
+            ]
+        )
+    assert caught.value.code == 1
+    assert "bytes cannot be written ([Errno 28] No space left" in capsys.readouterr().err
+    assert listing(tmp_path) == before
+
+
 @pytest.mark.usefixtures("quick", "broken_graph")
 def test_unfaithful_export_shows_the_report_and_exits_1(capsys, rgb_file, tmp_path):
     with pytest.raises(SystemExit) as caught:
@@ -142,7 +227,7 @@ def test_unfaithful_export_shows_the_report_and_exits_1(capsys, rgb_file, tmp_pa
     ("error", "code", "said"),
     [
         (KeyboardInterrupt(), 130, "interrupted: nothing was written"),
-        (RuntimeError("out of luck"), 1, "failed with RuntimeError: out of luck. See where with"),
+        (RuntimeError("out of luck"), 1, "failed with RuntimeError: out of luck: see where with"),
     ],
 )
 def test_what_comes_unasked(capsys, monkeypatch, rgb_file, tmp_path, error, code, said):
@@ -182,6 +267,7 @@ def test_light_commands_work_without_the_heavy_packages():
     assert "no/m.onnx: its folder does not exist" in probe.stderr
 
 
+@pytest.mark.slow
 def test_stand_in_checkpoint_from_file_to_model(standin: Path, tmp_path):
     path = tmp_path / "standin.onnx"
     patches = standin.parents[1] / "flair1" / "Z4_block" / "img"

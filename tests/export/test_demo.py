@@ -1,18 +1,16 @@
 """The demo's own parts on small input; the whole of it is what `make demo` runs."""
 
+from __future__ import annotations
+
 import sys
 
-import matplotlib.image
 import numpy as np
 import pytest
 import rasterio
 
 from flair_export import demo
-from flair_export.cards import find_card
-from flair_export.demo import DemoError
+from flair_export.errors import DemoError
 from flair_export.synthetic.scene import synthetic_orthophoto
-
-CLASSES = find_card("rgbie_15cl_resnet34-unet").classes
 
 
 def test_the_share_counts_equal_pixels():
@@ -40,26 +38,6 @@ def test_the_orthophoto_is_a_georeferenced_five_band_raster(tmp_path):
     np.testing.assert_array_equal(demo.read_labels(path), image[0])
 
 
-@pytest.mark.parametrize("size", [(64, 64), (33, 150), (1100, 40)])
-def test_the_preview_shows_image_and_map(tmp_path, size):
-    image, labels = synthetic_orthophoto(*size, 4)
-    path = tmp_path / "preview.png"
-    demo.draw_preview(path, image, labels, CLASSES, 1.0)
-    picture = matplotlib.image.imread(path)
-    assert picture.shape[0] >= demo.PANEL_PX
-    assert picture.shape[1] >= 2 * demo.PANEL_PX
-    colors = {tuple(color) for color in (picture[::4, ::4, :3].reshape(-1, 3) * 255).astype(int)}
-    most = np.bincount(labels.ravel()).argmax()
-    assert tuple(bytes.fromhex(CLASSES[most - 1].color[1:])) in colors
-
-
-def test_a_preview_needs_matplotlib(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    image, labels = synthetic_orthophoto(8, 8, 4)
-    with pytest.raises(DemoError, match=r"matplotlib is not installed\. Run: pip install"):
-        demo.draw_preview(tmp_path / "preview.png", image, labels, CLASSES, 1.0)
-
-
 class Told:
     """Stands for verdict and report: what the demo reads of them."""
 
@@ -72,7 +50,7 @@ class Told:
 @pytest.fixture
 def without_network(monkeypatch):
     """Replace weights, export and run by a map on which every pixel is greenhouse."""
-    monkeypatch.setattr(demo, "SCENE_PX", 64)
+    monkeypatch.setattr(demo, "MAPPED_SCENE_PX", 64)
     monkeypatch.setattr(demo, "write_standin", lambda _: "not IGN's")
     monkeypatch.setattr(demo, "export", lambda *_: Told())
     monkeypatch.setattr(demo.flair_engine, "segment", lambda *_, **_options: Told())
@@ -98,7 +76,7 @@ def test_too_poor_a_map_is_a_failure_that_leaves_its_picture(tmp_path, monkeypat
 
 @pytest.mark.usefixtures("without_network")
 def test_a_good_map_is_a_success(tmp_path, monkeypatch, capsys):
-    _, truth = synthetic_orthophoto(64, 64, demo.SCENE_SEED)
+    _, truth = synthetic_orthophoto(64, 64, demo.MAPPED_SCENE_SEED)
     monkeypatch.setattr(demo, "read_labels", lambda _: truth)
     run_main(monkeypatch, tmp_path)
     said = capsys.readouterr()
@@ -123,11 +101,21 @@ def test_failures_on_the_way_are_one_line(tmp_path, monkeypatch, capsys, fault):
     with pytest.raises(SystemExit) as stop:
         run_main(monkeypatch, tmp_path)
     assert stop.value.code == (1 if isinstance(fault, OSError) else 130)
-    assert capsys.readouterr().err.strip() in ("demo: disk full", "demo: interrupted")
+    assert capsys.readouterr().err.strip() in (
+        "demo: failed with OSError: disk full: see where with --debug",
+        "demo: interrupted",
+    )
 
 
 def test_a_missing_argument_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         run_main(monkeypatch)
     assert stop.value.code == 2
-    assert "(see --help)" in capsys.readouterr().err
+    assert "(see demo --help)" in capsys.readouterr().err
+
+
+def test_the_traceback_is_shown_for_debug(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit):
+        run_main(monkeypatch, tmp_path / "file" / "demo", "--debug")
+    assert "Traceback" in capsys.readouterr().err

@@ -1,3 +1,5 @@
+"""Exports from end to end: what is put in place, and what is refused."""
+
 from __future__ import annotations
 
 import hashlib
@@ -63,7 +65,12 @@ def test_the_margin_is_computed_only_where_asked(rgb, rgb_file, tmp_path):
         ("there.onnx", {}, OutputError, "there.onnx: exists: .*--overwrite"),
         ("m.onnx", {"tile_px": 100}, GeometryError, "tile 100 px is not a positive multiple"),
         ("m.onnx", {"margin_px": 256}, GeometryError, "margin 256 px leaves nothing"),
-        ("m.onnx", {"outputs": ("confidence",)}, OptionError, "outputs confidence: labels come"),
+        (
+            "m.onnx",
+            {"outputs": ("confidence",)},
+            OptionError,
+            "outputs confidence are not an export: name labels first",
+        ),
         ("m.onnx", {"outputs": ("labels", "logits")}, OptionError, "outputs labels,logits"),
         ("m.onnx", {"outputs": ()}, OptionError, "outputs none"),
         ("m.onnx", {"model": "unet"}, CardError, "'unet' is not known"),
@@ -97,7 +104,7 @@ def test_missing_onnxruntime_is_named_before_the_checkpoint_is_read(monkeypatch,
 
 def test_image_of_other_bands_is_refused_before_loading(rgb_file, tmp_path, make_raster):
     image, _ = make_raster(bands=5)
-    with pytest.raises(ImageError, match="has 5 bands, the model reads 3"):
+    with pytest.raises(ImageError, match="has 5 bands: give the 3 that the model reads"):
         export(rgb_file, tmp_path / "m.onnx", ExportOptions(verify=(image,)))
     assert listing(tmp_path) == ["in.tif"]
 
@@ -114,7 +121,7 @@ def test_unfaithful_export_leaves_nothing(rgb_file, tmp_path):
 @pytest.mark.usefixtures("quick", "broken_graph")
 def test_unfaithful_export_keeps_what_was_there(rgb_file, tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"old")
-    with pytest.raises(VerificationError):
+    with pytest.raises(VerificationError, match=r"m.onnx: not written, the export is not faithful"):
         export(rgb_file, tmp_path / "m.onnx", ExportOptions(**SMALL, overwrite=True))
     assert (tmp_path / "m.onnx").read_bytes() == b"old"
     assert listing(tmp_path) == ["m.onnx"]
@@ -156,7 +163,7 @@ def test_disk_that_refuses(monkeypatch, rgb_file, tmp_path, method, said):
 @pytest.mark.usefixtures("quick")
 def test_file_that_reads_back_differently(monkeypatch, rgb, rgb_file, tmp_path):
     monkeypatch.setattr(publish, "read_model_spec", lambda _: small_spec(rgb))
-    with pytest.raises(ExportError, match="reads back differently from what was written"):
+    with pytest.raises(ExportError, match="reads back as another model: check the disk"):
         export(rgb_file, tmp_path / "m.onnx", ExportOptions(**SMALL))
     assert listing(tmp_path) == []
 
@@ -179,15 +186,3 @@ def test_hub_id_of_a_published_model_names_it(monkeypatch, rgb, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             export(source, tmp_path / "m.onnx", options)
     assert named == [rgb.hub_id, "rgb_12cl_resnet34-unet", None]
-
-
-@pytest.mark.parametrize(
-    ("checkpoint", "name"),
-    [
-        ("IGNF/FLAIR-INC_rgb_15cl_resnet34-unet", "FLAIR-INC_rgb_15cl_resnet34-unet"),
-        ("in/FLAIR-INC_rgb_15cl_resnet34-unet_weights.pth", "FLAIR-INC_rgb_15cl_resnet34-unet"),
-        ("mine.v2.ckpt", "mine.v2"),
-    ],
-)
-def test_weights_are_called_by_their_own_name(checkpoint, name):
-    assert publish.weights_name(checkpoint) == name

@@ -1,4 +1,4 @@
-"""The rasters that are measured on: patches put together, a scene drawn, either mirrored larger."""
+"""Rasters that are measured on: patches put together, a scene drawn, either mirrored larger."""
 
 from __future__ import annotations
 
@@ -7,59 +7,60 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rasterio
 from affine import Affine
+from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from flair_bench.errors import DatasetError
 from flair_engine.grid import reflected
-from flair_engine.manifest import read_model_spec
 from flair_export.cards import GSD_M
-from flair_export.synthetic.scene import synthetic_orthophoto
+from flair_export.synthetic.scene import SCENE_CRS, SCENE_ORIGIN_M, synthetic_orthophoto
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+RASTER_BLOCK_PX = 512
+"""Edge of blocks, and rows written at a time."""
 DEFLATE: dict[str, Any] = {
     "tiled": True,
-    "blockxsize": 512,
-    "blockysize": 512,
+    "blockxsize": RASTER_BLOCK_PX,
+    "blockysize": RASTER_BLOCK_PX,
     "compress": "deflate",
     "interleave": "pixel",
 }
 """Creation options of rasters as they are mostly delivered."""
-ROWS = 512
-"""Rows written at a time."""
-SEED = 2024
+SCENE_SEED = 2024
 SCENE_PX = 1536
+"""Edge of a drawn scene."""
 
 
-def read_image(paths: Sequence[Path]) -> tuple[np.ndarray, Affine, Any]:
-    """Return uint8 [bands, H, W], transform and CRS of one raster, or of patches put together.
+def read_image(paths: Sequence[Path]) -> np.ndarray:
+    """Return uint8 [bands, H, W] of one raster, or of patches put together.
 
     Patches lie on one grid, to within rounding of their corners; where none lies, 0. Raises
     DatasetError for files that make no such image.
     """
     if not paths:
-        raise DatasetError("no image given: name one raster, or the patches of a block")
-    corners, crs, step = [], None, GSD_M
+        raise DatasetError("no image given", "name one raster, or the patches of a block")
+    corners, step = [], GSD_M
     for path in paths:
         with rasterio.open(path) as dataset:
             corners.append((dataset.transform.f, dataset.transform.c, dataset.shape))
-            crs, step, count = dataset.crs, dataset.transform.a, dataset.count
+            step, count = dataset.transform.a, dataset.count
     top, left = max(y for y, _, _ in corners), min(x for _, x, _ in corners)
     places = [(round((top - y) / step), round((x - left) / step), hw) for y, x, hw in corners]
     height = max(row + hw[0] for row, _, hw in places)
     width = max(col + hw[1] for _, col, hw in places)
     if height * width > 4 * sum(hw[0] * hw[1] for _, _, hw in places):
         raise DatasetError(
-            f"{len(paths)} images span {height} x {width} px and fill less than a quarter of it: "
-            "give the patches of one block"
+            f"{len(paths)} images span {height} x {width} px and fill less than a quarter of it",
+            "give the patches of one block",
         )
     image = np.zeros((count, height, width), np.uint8)
     for path, (row, col, (rows, cols)) in zip(paths, places, strict=True):
         with rasterio.open(path) as dataset:
             image[:, row : row + rows, col : col + cols] = dataset.read()
-    return image, Affine(step, 0, left, 0, -step, top), crs
+    return image
 
 
 def files_in(paths: Sequence[Path]) -> list[Path]:
@@ -71,16 +72,14 @@ def files_in(paths: Sequence[Path]) -> list[Path]:
     ]
 
 
-def image_or_scene(paths: Sequence[Path], model: Path) -> np.ndarray:
-    """Return the image of `paths`, or without any a scene with the bands of `model`."""
-    if paths:
-        return read_image(files_in(paths))[0]
-    return draw_scene(SCENE_PX, len(read_model_spec(model).bands))[0]
+def image_or_scene(paths: Sequence[Path], bands: int) -> np.ndarray:
+    """Return the image of files and folders, or without any a drawn scene of so many bands."""
+    return read_image(files_in(paths)) if paths else draw_scene(SCENE_PX, bands)[0]
 
 
 def draw_scene(size_px: int, bands: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the synthetic orthophoto uint8 [bands, size, size] and its labels [size, size]."""
-    image, labels = synthetic_orthophoto(size_px, size_px, SEED)
+    image, labels = synthetic_orthophoto(size_px, size_px, SCENE_SEED)
     return image[:bands], labels
 
 
@@ -94,16 +93,16 @@ def write_raster(path: Path, image_bhw: np.ndarray, size_px: int | None, **profi
     cols = reflected(0, size_px or width, width)
     profile = {
         "driver": "GTiff",
-        "crs": "EPSG:2154",
-        "transform": Affine(GSD_M, 0, 700_000, 0, -GSD_M, 6_600_000),
+        "crs": SCENE_CRS,
+        "transform": from_origin(*SCENE_ORIGIN_M, GSD_M, GSD_M),
         **DEFLATE,
         **profile,
     }
     with rasterio.open(
         path, "w", count=count, dtype="uint8", height=len(rows), width=len(cols), **profile
     ) as dataset:
-        for top in range(0, len(rows), ROWS):
-            part = image_bhw[:, rows[top : top + ROWS, None], cols]
+        for top in range(0, len(rows), RASTER_BLOCK_PX):
+            part = image_bhw[:, rows[top : top + RASTER_BLOCK_PX, None], cols]
             dataset.write(part, window=Window(0, top, len(cols), part.shape[1]))
     return path
 

@@ -1,1 +1,1 @@
-"""Measurements, one module each."""
+"""Measurements, and what several of them share."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flair_bench.data.dataset import Pair, read_pair
 from flair_bench.errors import DatasetError, ModelError
+from flair_bench.figures import AccuracyFigures, ClassScore, Published
 from flair_bench.measure.engines import opened
 from flair_bench.measure.scores import (
     PUBLISHED_IOU,
     PUBLISHED_MIOU,
     PUBLISHED_OA,
+    Scores,
     confusion,
     scores,
 )
@@ -35,27 +36,28 @@ def scorable(model: Path) -> ModelSpec:
     if spec.margin_px:
         raise ModelError(
             f"{model}: keeps {spec.core_px} of {spec.tile_px} px (margin {spec.margin_px}); the "
-            f"benchmark scores whole patches: export with --tile {spec.tile_px} --margin 0"
+            f"benchmark scores whole patches",
+            f"export with --tile {spec.tile_px} --margin 0",
         )
     return spec
 
 
 def count_confusion(
     model: Path,
+    spec: ModelSpec,
     pairs: Sequence[Pair],
     options: RunOptions,
-    progress: Callable[[str], None] = lambda _: None,
+    status: Callable[[str], None] = lambda _: None,
 ) -> np.ndarray:
-    """Label every patch and return the confusion matrix int64 [19, 19].
+    """Label every patch with a scorable model; return the confusion matrix int64 [19, 19].
 
-    Raises ModelError, DatasetError and what opening the engine raises.
+    Raises DatasetError and what opening the engine raises.
     """
-    spec = scorable(model)
     matrix = np.zeros((CHANNELS, CHANNELS), np.int64)
 
     def tiles() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for number, pair in enumerate(pairs, 1):
-            progress(f"patch {number} of {len(pairs)}")
+            status(f"patch {number} of {len(pairs)}")
             image_bhw, truth_hw = read_pair(pair, spec)
             yield truth_hw, image_bhw
 
@@ -70,40 +72,43 @@ def read_confusion(path: Path) -> np.ndarray:
     try:
         matrix: np.ndarray = np.load(path)
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: is no .npy file ({error}): give a confusion matrix") from error
+        raise DatasetError(
+            f"{path}: is no .npy file ({error})", "give a confusion matrix"
+        ) from error
     if matrix.shape != (CHANNELS, CHANNELS):
         raise DatasetError(
-            f"{path}: is {list(matrix.shape)}, expected [{CHANNELS}, {CHANNELS}], rows the masks"
+            f"{path}: is {list(matrix.shape)}", f"give [{CHANNELS}, {CHANNELS}], rows the masks"
         )
     return matrix
 
 
-def figures(matrix: np.ndarray, spec: ModelSpec | None) -> dict[str, Any]:
-    """Return everything a confusion matrix says, as JSON; without a model, of the 15 classes."""
+def score(matrix: np.ndarray, spec: ModelSpec | None) -> AccuracyFigures:
+    """Return everything a confusion matrix says; without a model, of the 15 classes."""
     active = [entry.value for entry in spec.active_classes] if spec else list(ACTIVE_15)
     found = scores(matrix, active)
-    return {
-        "model": spec.name if spec else None,
-        "weights_sha256": spec.weights_sha256 if spec else None,
-        "pixels": int(matrix.sum()),
-        "oa": found.oa,
-        "official": asdict(found.official),
-        "without_snow": asdict(found.without_snow),
-        "predicted_inactive": found.predicted_inactive,
-        "masked_inactive": found.masked_inactive,
-        "published": {"oa": PUBLISHED_OA, "miou": PUBLISHED_MIOU},
-        "classes": [
-            {
-                "value": value,
-                "name": NOMENCLATURE[value - 1][0],
-                "pixels": found.pixels[value],
-                "iou": found.iou[value],
-                "f": found.f[value],
-                "precision": found.precision[value],
-                "recall": found.recall[value],
-                "published_iou": PUBLISHED_IOU.get(value),
-            }
-            for value in active
-        ],
-        "confusion": matrix.tolist(),
-    }
+    return AccuracyFigures(
+        model=spec.name if spec else None,
+        weights_sha256=spec.weights_sha256 if spec else None,
+        pixels=int(matrix.sum()),
+        oa=found.oa,
+        official=found.official,
+        without_snow=found.without_snow,
+        predicted_inactive=found.predicted_inactive,
+        masked_inactive=found.masked_inactive,
+        published=Published(oa=PUBLISHED_OA, miou=PUBLISHED_MIOU),
+        classes=tuple(_class_score(found, value) for value in active),
+        confusion=tuple(map(tuple, matrix.tolist())),
+    )
+
+
+def _class_score(found: Scores, value: int) -> ClassScore:
+    return ClassScore(
+        value=value,
+        name=NOMENCLATURE[value - 1][0],
+        pixels=found.pixels[value],
+        iou=found.iou[value],
+        f=found.f[value],
+        precision=found.precision[value],
+        recall=found.recall[value],
+        published_iou=PUBLISHED_IOU.get(value),
+    )

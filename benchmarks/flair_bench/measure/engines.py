@@ -1,4 +1,4 @@
-"""Which engines and precisions there are, and which of them can run here."""
+"""Engines and precisions: which there are, and which of them can run here."""
 
 from __future__ import annotations
 
@@ -8,62 +8,56 @@ from typing import TYPE_CHECKING, Any, get_args
 from flair_engine.errors import EngineError
 from flair_engine.inference.choose import load
 from flair_engine.inference.open_vino import named_precision
-from flair_engine.options import EngineName, RunOptions
+from flair_engine.options import EngineName, Precision, RunOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from flair_engine.inference.base import Backend
     from flair_engine.manifest import ModelSpec
 
-PRECISIONS = {"openvino": ("fp32", "bf16")}
+OWN_PRECISIONS: Mapping[str, Sequence[Precision]] = {"openvino": ("fp32", "bf16")}
 """What engines that choose their own precision can compute in; the others follow the file."""
-TOLERANCE = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.99, "int8": 0.99, "int8 bf16": 0.98}
-"""Least share of labels equal to PyTorch FP32 by precision. FP32 sums in another order flip only
-near-ties; 10 bits of mantissa (FP16) and 7 (BF16) widen what nearly ties by 2^13 and 2^16. INT8 has
-8 bits for the whole range of a tensor; beside bf16 the two may flip labels one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """An engine and, where it chooses one, a precision."""
 
-    engine: Any
-    precision: str | None = None
+    engine: EngineName
+    precision: Precision | None = None
 
     @property
     def label(self) -> str:
         """`ort`, `openvino bf16`."""
-        return f"{self.engine} {self.precision}" if self.precision else str(self.engine)
+        return f"{self.engine} {self.precision}" if self.precision else self.engine
 
     def computes_in(self, spec: ModelSpec) -> str:
         """Return the precision that the opened backend of a model says it has."""
-        own: Any = self.precision
-        return named_precision(spec, own) if own else spec.precision
+        return named_precision(spec, self.precision) if self.precision else spec.precision
 
     def options(self, **others: Any) -> RunOptions:
         """Return the run options that name this engine."""
-        own: dict[str, Any] = {"precision": self.precision} if self.precision else {}
-        return RunOptions(engine=self.engine, **own, **others)
+        return RunOptions(engine=self.engine, precision=self.precision, **others)
 
     def arguments(self) -> list[str]:
         """Return the same for the command line of flair-run."""
         own = ["--precision", self.precision] if self.precision else []
-        return ["--engine", str(self.engine), *own]
+        return ["--engine", self.engine, *own]
 
 
 def every_choice() -> list[Choice]:
     """Return all engines of the library in all their precisions."""
     names = [name for name in get_args(EngineName) if name != "auto"]
-    return [Choice(name, own) for name in names for own in PRECISIONS.get(name, (None,))]
+    return [Choice(name, own) for name in names for own in OWN_PRECISIONS.get(name, (None,))]
 
 
 def chosen(labels: Sequence[str]) -> list[Choice]:
     """Return the choices by label, all where none is named. Raises EngineError."""
     known = {choice.label: choice for choice in every_choice()}
     if unknown := [label for label in labels if label not in known]:
-        raise EngineError(f"engine {unknown[0]!r} is unknown: choose from {', '.join(known)}")
+        raise EngineError(f"engine {unknown[0]!r} is unknown", f"choose from {', '.join(known)}")
     return [known[label] for label in labels] or list(known.values())
 
 

@@ -1,4 +1,4 @@
-"""What tile and margin cost, and what they do to the labels.
+"""Tile and margin: what they cost, and what they do to the labels.
 
 The yardstick is the same network run over the whole raster at once: all the context there is, and
 zero padding at the raster's border only. A geometry is judged by the labels equal to those, by how
@@ -13,14 +13,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
 from flair_bench.errors import ModelError
+from flair_bench.figures import GeometryCost, GeometryFigures, Spread
 from flair_bench.measure.engines import Choice, opened
 from flair_bench.measure.network_speed import seconds_per_tile
+from flair_bench.official import OFFICIAL_GEOMETRY
 from flair_bench.yardstick.networks import reference_network, whole_raster_labels
 from flair_engine import Model
 from flair_engine.grid import TILE_STEP_PX
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from flair_engine.inference.base import Backend
 
-GEOMETRIES = ((512, 128), (512, 64), (768, 128), (1024, 128), (2048, 128), (2048, 64))
+GEOMETRIES = (OFFICIAL_GEOMETRY, (512, 64), (768, 128), (1024, 128), (2048, 128), (2048, 64))
 """Tile and margin, px; the first is the official tool's."""
 SEAM_PX = 8
 """Pixels this near a core edge may show a seam."""
@@ -53,13 +55,25 @@ class Scene:
     """uint8 [H, W] of values 1..19, where masks exist."""
 
 
-def scene(image_bhw: np.ndarray, truth_hw: np.ndarray | None) -> Scene:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What one export says of the scene, and how long it takes."""
+
+    file: Path
+    labels: np.ndarray
+    """uint8 [H, W]."""
+    s_per_tile: Sequence[float]
+    """Of each timing."""
+
+
+def cut_scene(image_bhw: np.ndarray, truth_hw: np.ndarray | None) -> Scene:
     """Cut an image to what the network can be run on at once. Raises ModelError for a small one."""
     height, width = (edge // TILE_STEP_PX * TILE_STEP_PX for edge in image_bhw.shape[1:])
     if min(height, width) <= 2 * BORDER_PX:
         raise ModelError(
             f"the image is {image_bhw.shape[1]} x {image_bhw.shape[2]} px, geometries need more "
-            f"than {2 * BORDER_PX} on each side: give a larger raster"
+            f"than {2 * BORDER_PX} on each side",
+            "give a larger raster",
         )
     inside = slice(height), slice(width)
     return Scene(
@@ -68,38 +82,47 @@ def scene(image_bhw: np.ndarray, truth_hw: np.ndarray | None) -> Scene:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeometryOptions:
+    """What to compare."""
+
+    checkpoint: str
+    """What the models were made from, or are."""
+    choice: Choice
+    models: Sequence[Path] = ()
+    """Exports; without any, `checkpoint` is exported at `geometries`."""
+    geometries: Sequence[tuple[int, int]] = GEOMETRIES
+    repeats: int = 3
+    """Timings of each."""
+
+
 def measure(
-    checkpoint: str,
-    place: Scene,
-    choice: Choice,
-    *,
-    models: Sequence[Path] = (),
-    geometries: Sequence[tuple[int, int]] = GEOMETRIES,
-    repeats: int = 3,
-    progress: Callable[[str], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Compare exported `models`, or exports of `checkpoint` at `geometries`; return figures."""
+    options: GeometryOptions, scene: Scene, status: Callable[[str], None] = lambda _: None
+) -> GeometryFigures:
+    """Compare geometries on a scene. Raises what exporting or opening a model raises."""
     with TemporaryDirectory() as folder:
-        files = list(models) or [
-            _exported(checkpoint, Path(folder), *geometry, progress) for geometry in geometries
+        files = list(options.models) or [
+            _exported(options.checkpoint, Path(folder), *geometry, status)
+            for geometry in options.geometries
         ]
-        net = reference_network(checkpoint, files[0])
-        progress("the whole raster at once")
-        whole = whole_raster_labels(net, read_model_spec(files[0]), place.image_bhw)
-        labels = [_labels(file, place, choice, progress) for file in files]
-        seconds = _timings(files, choice, place, repeats, progress)
-        return {
-            "engine": choice.label,
-            "height": whole.shape[0],
-            "width": whole.shape[1],
-            "seam_px": SEAM_PX,
-            "border_px": BORDER_PX,
-            "whole_oa": _accuracy(whole, place.truth_hw),
-            "geometries": [
-                _figures(file, found, labels[0], whole, times, place)
-                for file, found, times in zip(files, labels, seconds, strict=True)
-            ],
-        }
+        net = reference_network(options.checkpoint, files[0])
+        status("the whole raster at once")
+        whole = whole_raster_labels(net, read_model_spec(files[0]), scene.image_bhw)
+        labels = [_labels(file, scene, options.choice, status) for file in files]
+        seconds = _timings(files, options, scene, status)
+        answers = [
+            Answer(file=file, labels=found, s_per_tile=times)
+            for file, found, times in zip(files, labels, seconds, strict=True)
+        ]
+        return GeometryFigures(
+            engine=options.choice.label,
+            height=whole.shape[0],
+            width=whole.shape[1],
+            seam_px=SEAM_PX,
+            border_px=BORDER_PX,
+            whole_oa=_accuracy(whole, scene.truth_hw),
+            geometries=tuple(_cost(answer, answers[0], whole, scene) for answer in answers),
+        )
 
 
 def seam_mask(height: int, width: int, core_px: int) -> np.ndarray:
@@ -120,83 +143,74 @@ def _near_edge(positions: np.ndarray, core_px: int, size: int) -> np.ndarray:
 
 
 def _exported(
-    checkpoint: str, folder: Path, tile_px: int, margin_px: int, progress: Callable[[str], None]
+    checkpoint: str, folder: Path, tile_px: int, margin_px: int, status: Callable[[str], None]
 ) -> Path:
     path = folder / f"{tile_px}-{margin_px}.onnx"
-    progress(f"exporting tile {tile_px}, margin {margin_px}")
+    status(f"exporting tile {tile_px}, margin {margin_px}")
     export(checkpoint, path, ExportOptions(tile_px=tile_px, margin_px=margin_px))
     return path
 
 
-def _labels(
-    file: Path, place: Scene, choice: Choice, progress: Callable[[str], None]
-) -> np.ndarray:
-    progress(f"labelling with {file.stem}")
+def _labels(file: Path, scene: Scene, choice: Choice, status: Callable[[str], None]) -> np.ndarray:
+    status(f"labelling with {file.stem}")
     with Model(file, choice.options(batch=1)) as model:
-        return model.predict(place.image_bhw)
+        return model.predict(scene.image_bhw)
 
 
 def _timings(
     files: Sequence[Path],
-    choice: Choice,
-    place: Scene,
-    repeats: int,
-    progress: Callable[[str], None],
+    options: GeometryOptions,
+    scene: Scene,
+    status: Callable[[str], None],
 ) -> list[list[float]]:
-    """Return the seconds per tile, `repeats` times for each file, the files in turn.
+    """Return the seconds per tile of each file, one for each repeat, the files in turn.
 
     With as many batches in flight as a run has: an engine may give each a core of its own.
     """
     with ExitStack() as stack:
         backends = []
         for file in files:
-            backend = opened(file, read_model_spec(file), choice.options(batch=1))
+            backend = opened(file, read_model_spec(file), options.choice.options(batch=1))
             stack.callback(backend.close)
-            _fill(backend, place)
+            _fill(backend, scene)
             seconds_per_tile(backend, len(backend.slots))
             backends.append(backend)
         rounds = []
-        for number in range(repeats):
-            progress(f"timing, round {number + 1} of {repeats}")
+        for number in range(options.repeats):
+            status(f"timing, round {number + 1} of {options.repeats}")
             rounds.append([seconds_per_tile(b, BATCHES * len(b.slots)) for b in backends])
     return [list(times) for times in zip(*rounds, strict=True)]
 
 
-def _fill(backend: Backend, place: Scene) -> None:
+def _fill(backend: Backend, scene: Scene) -> None:
     """Put a piece of the image into every slot, repeated where the tile is larger."""
     size = backend.spec.tile_px
-    rows, cols = (np.arange(size) % edge for edge in place.image_bhw.shape[1:])
+    rows, cols = (np.arange(size) % edge for edge in scene.image_bhw.shape[1:])
     for slot in backend.slots:
-        slot.images_nchw[:] = place.image_bhw[:, rows[:, None], cols]
+        slot.images_nchw[:] = scene.image_bhw[:, rows[:, None], cols]
 
 
-def _figures(
-    file: Path,
-    labels: np.ndarray,
-    official: np.ndarray,
-    whole: np.ndarray,
-    times: list[float],
-    place: Scene,
-) -> dict[str, Any]:
-    spec = read_model_spec(file)
+def _cost(answer: Answer, first: Answer, whole: np.ndarray, scene: Scene) -> GeometryCost:
+    spec, labels = read_model_spec(answer.file), answer.labels
     new_mpx = spec.core_px**2 / 1e6
-    gflop = gflop_per_tile(onnx.load(file))
+    gflop = gflop_per_tile(onnx.load(answer.file))
     seam, elsewhere = _seams(spec, labels != whole)
-    return {
-        "tile_px": spec.tile_px,
-        "margin_px": spec.margin_px,
-        "precision": spec.precision,
-        "equal_to_whole": float((labels == whole).mean()),
-        "equal_to_first": float((labels == official).mean()),
-        "seam_different": seam,
-        "elsewhere_different": elsewhere,
-        "oa": _accuracy(labels, place.truth_hw),
-        "overlap": spec.tile_px**2 / spec.core_px**2,
-        "gflop_per_tile": gflop,
-        "gflop_per_new_mpx": gflop / new_mpx,
-        "s_per_new_mpx": statistics.median(times) / new_mpx,
-        "s_per_new_mpx_spread": [min(times) / new_mpx, max(times) / new_mpx],
-    }
+    times = [seconds / new_mpx for seconds in answer.s_per_tile]
+    return GeometryCost(
+        tile_px=spec.tile_px,
+        margin_px=spec.margin_px,
+        precision=spec.precision,
+        equal_to_whole=float((labels == whole).mean()),
+        equal_to_first=float((labels == first.labels).mean()),
+        seam_different=seam,
+        elsewhere_different=elsewhere,
+        oa=_accuracy(labels, scene.truth_hw),
+        overlap=spec.tile_px**2 / spec.core_px**2,
+        gflop_per_tile=gflop,
+        gflop_per_new_mpx=gflop / new_mpx,
+        s_per_new_mpx=statistics.median(times),
+        s_per_new_mpx_spread=Spread.of(times),
+    )
 
 
 def _seams(spec: ModelSpec, different: np.ndarray) -> tuple[float | None, float | None]:

@@ -13,69 +13,71 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from flair_bench.measure.engines import Choice, opened
-from flair_engine.grid import Grid, cut
-from flair_engine.manifest import ModelSpec, read_model_spec
+from flair_bench.figures import NetworkSpeed, Spread
+from flair_bench.measure.engines import opened
+from flair_engine.grid import Window, cut
+from flair_engine.manifest import tile_grid
 from flair_export.graph.flops import gflop_per_tile
-from flair_export.proof.verify import reference_logits
+from flair_export.proof.reference import reference_logits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from torch import nn
 
+    from flair_bench.measure.candidates import Candidate
     from flair_engine.inference.base import Backend
+    from flair_engine.manifest import ModelSpec
 
 NETWORK_S = 1.0
 """Seconds a timing lasts at least, about."""
+LEAST_ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ThroughputOptions:
-    """What to measure."""
+class Contestant:
+    """A candidate that is open, warm and timed in turn with the others."""
 
-    models: Sequence[Path]
-    """The first is the one whose geometry the reference runners take."""
-    checkpoint: str | None
-    """What the models were made from; None leaves the reference runners out."""
-    choices: Sequence[Choice]
-    batches: Sequence[int]
-    """Tiles per inference, of the network alone; the first is also the pipeline's."""
-    slots: Sequence[int]
-    """Batches in flight, likewise."""
-    repeats: int
-    best_batch: int
-    """Tiles per inference of the runner `best`."""
+    label: str
+    candidate: Candidate
+    backend: Backend
+    batches: int
+    """Of one timing."""
+    s_per_tile: list[float]
+    """Of each timing so far."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batching:
+    """How many tiles are on their way at once."""
+
+    batch: int
+    """Tiles per inference."""
+    slots: int
+    """Batches in flight."""
 
 
 def network_alone(
-    plan: ThroughputOptions,
-    choices: Sequence[Choice],
+    candidates: Sequence[Candidate],
+    batchings: Sequence[Batching],
+    rounds: int,
     image_bhw: np.ndarray,
     net: nn.Module | None,
-    progress: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Time inference without reading and writing for all combinations, in turn."""
+    status: Callable[[str], None],
+) -> tuple[NetworkSpeed, ...]:
+    """Time inference of all candidates in all batchings, in turn; `net` answers what is right."""
     with ExitStack() as stack:
-        entries = []
-        for model, choice, batch, slots in product(plan.models, choices, plan.batches, plan.slots):
-            spec = read_model_spec(model)
-            label = f"{run_name(choice, spec, plan)} batch {batch} slots {slots}"
-            progress(f"network alone: {label}")
-            backend = opened(model, spec, choice.options(batch=batch, slots=slots))
-            stack.callback(backend.close)
-            for slot in backend.slots:
-                slot.images_nchw[:] = _tiles(image_bhw, spec, batch)
-            warm = seconds_per_tile(backend, 2 * slots)
-            rounds = max(2 * slots, int(NETWORK_S / (warm * batch)))
-            entries.append((label, choice, model, backend, rounds, list[float]()))
-        for _, entry in product(range(max(3, plan.repeats)), entries):
-            entry[5].append(seconds_per_tile(entry[3], entry[4]))
-        return [
-            _network_figures(label, model, backend, times, image_bhw, net)
-            for label, _, model, backend, _, times in entries
-        ]
+        contestants = []
+        for candidate, batching in product(candidates, batchings):
+            label = f"{candidate.name} batch {batching.batch} slots {batching.slots}"
+            status(f"network alone: {label}")
+            contestant = _warmed_up(label, candidate, batching, image_bhw)
+            stack.callback(contestant.backend.close)
+            contestants.append(contestant)
+        for _, contestant in product(range(max(LEAST_ROUNDS, rounds)), contestants):
+            seconds = seconds_per_tile(contestant.backend, contestant.batches)
+            contestant.s_per_tile.append(seconds)
+        return tuple(_speed(contestant, image_bhw, net) for contestant in contestants)
 
 
 def seconds_per_tile(backend: Backend, batches: int) -> float:
@@ -95,57 +97,57 @@ def seconds_per_tile(backend: Backend, batches: int) -> float:
     return (time.perf_counter() - start) / (batches * backend.batch)
 
 
-def _network_figures(
-    label: str,
-    model: Path,
-    backend: Backend,
-    times: list[float],
-    image_bhw: np.ndarray,
-    net: nn.Module | None,
-) -> dict[str, Any]:
+def _warmed_up(
+    label: str, candidate: Candidate, batching: Batching, image_bhw: np.ndarray
+) -> Contestant:
+    options = candidate.choice.options(batch=batching.batch, slots=batching.slots)
+    backend = opened(candidate.model, candidate.spec, options)
+    for slot in backend.slots:
+        slot.images_nchw[:] = _tiles(image_bhw, candidate.spec, batching.batch)
+    warm = seconds_per_tile(backend, 2 * batching.slots)
+    return Contestant(
+        label=label,
+        candidate=candidate,
+        backend=backend,
+        batches=max(2 * batching.slots, int(NETWORK_S / (warm * batching.batch))),
+        s_per_tile=[],
+    )
+
+
+def _speed(contestant: Contestant, image_bhw: np.ndarray, net: nn.Module | None) -> NetworkSpeed:
+    backend, times = contestant.backend, contestant.s_per_tile
     spec, median = backend.spec, statistics.median(times)
-    gflop = gflop_per_tile(onnx.load(model))
-    slot = backend.slots[0]
+    agreement = None if net is None else _agreement(backend, image_bhw, net)
+    return NetworkSpeed(
+        label=contestant.label,
+        engine=backend.description,
+        precision=backend.precision,
+        tile_px=spec.tile_px,
+        margin_px=spec.margin_px,
+        batch=backend.batch,
+        slots=len(backend.slots),
+        s_per_tile=median,
+        s_per_tile_spread=Spread.of(times),
+        new_mpx_per_s=spec.core_px**2 / 1e6 / median,
+        gflops=gflop_per_tile(onnx.load(contestant.candidate.model)) / median,
+        agreement=agreement,
+        comparable=agreement is not None,
+    )
+
+
+def _agreement(backend: Backend, image_bhw: np.ndarray, net: nn.Module) -> float:
+    """Return the share of one batch's labels that PyTorch shares."""
+    spec, slot = backend.spec, backend.slots[0]
     slot.submit()
     labels = slot.wait()["labels"]
-    agreement = None
-    if net is not None:
-        values = np.array([entry.value for entry in spec.active_classes], np.uint8)
-        logits = reference_logits(net, spec, _tiles(image_bhw, spec, backend.batch))
-        agreement = float((values[logits.argmax(dim=1).numpy()] == labels).mean())
-    return {
-        "label": label,
-        "engine": backend.description,
-        "precision": backend.precision,
-        "tile_px": spec.tile_px,
-        "margin_px": spec.margin_px,
-        "batch": backend.batch,
-        "slots": len(backend.slots),
-        "s_per_tile": median,
-        "s_per_tile_spread": [min(times), max(times)],
-        "new_mpx_per_s": spec.core_px**2 / 1e6 / median,
-        "gflops": gflop / median,
-        "agreement": agreement,
-        "comparable": agreement is not None,
-    }
+    values = np.array([entry.value for entry in spec.active_classes], np.uint8)
+    logits = reference_logits(net, spec, _tiles(image_bhw, spec, backend.batch))
+    return float((values[logits.argmax(dim=1).numpy()] == labels).mean())
 
 
 def _tiles(image_bhw: np.ndarray, spec: ModelSpec, count: int) -> np.ndarray:
     """Return the first `count` tiles of an image, uint8 [count, bands, T, T]."""
     _, height, width = image_bhw.shape
-    grid = Grid(height=height, width=width, tile_px=spec.tile_px, margin_px=spec.margin_px)
+    grid = tile_grid(spec, Window(top=0, left=0, height=height, width=width))
     numbers = (number % (grid.rows * grid.cols) for number in range(count))
     return np.stack([cut(image_bhw, grid.tile(*divmod(n, grid.cols))) for n in numbers])
-
-
-def run_name(choice: Choice, spec: ModelSpec, plan: ThroughputOptions) -> str:
-    """Return what results call an engine; of several models the geometry, and INT8, too."""
-    if len(plan.models) == 1:
-        return choice.label
-    integers = " int8" if spec.precision == "int8" else ""
-    return f"{choice.label}{integers} {geometry_name(spec)}"
-
-
-def geometry_name(spec: ModelSpec) -> str:
-    """Return tile and margin: `512-128`."""
-    return f"{spec.tile_px}-{spec.margin_px}"

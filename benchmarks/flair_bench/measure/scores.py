@@ -1,4 +1,4 @@
-"""Accuracy as the FLAIR benchmark computes it, from one confusion matrix.
+"""Scores as the FLAIR benchmark computes it, from one confusion matrix.
 
 A confusion matrix is int64 [19, 19]: row v - 1 counts pixels whose mask says class v, column w - 1
 those labelled w. The official tool deletes rows and columns of classes of zero training weight,
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flair_bench.figures import Averages
 from flair_export.cards import CHANNELS
 
 if TYPE_CHECKING:
@@ -40,18 +41,6 @@ PUBLISHED_IOU = {
 PUBLISHED_OA = 76.3711
 PUBLISHED_MIOU = 54.7168
 """Mean over 15 classes, snow counted as 0, percent: the same card."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Averages:
-    """Plain means over classes, percent."""
-
-    classes: int
-    """How many classes the means are over; those without a pixel count 0."""
-    iou: float
-    f: float
-    precision: float
-    recall: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

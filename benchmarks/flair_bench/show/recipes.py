@@ -1,4 +1,4 @@
-"""One command per machine, and what is known of machines nobody measured: nothing."""
+"""Recipes: one command per kind of machine; of machines nobody measured nothing else is known."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
-    from flair_bench.results import Result
+    from flair_bench.machine import Machine
 
 SUITE = "flair-bench suite --checkpoint IGNF/FLAIR-INC_rgbie_15cl_resnet34-unet --data FLAIR"
+"""`--data` is a folder of FLAIR patches; without it the suite draws a scene."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How a kind of machine is measured."""
+    """How a kind of machine is measured, from a clone of the repository."""
 
     machine: str
     marks: tuple[str, ...]
@@ -23,45 +24,59 @@ class Recipe:
     peaks: tuple[str, ...]
     """Names in roofline.PEAKS that bound it."""
     install: str
-    command: str
+    measure: str
 
-    def measured_by(self, results: Sequence[Result]) -> Result | None:
-        """Return the result of such a machine, if there is one."""
-        for result in results:
-            gpu = result.machine.gpu
-            if any(mark in gpu for mark in self.marks) if gpu else not self.marks:
-                return result
-        return None
+    def fits(self, machine: Machine) -> bool:
+        """Return whether a machine is of this kind."""
+        if machine.gpu is None:
+            return not self.marks
+        return any(mark in machine.gpu for mark in self.marks)
+
+    def fits_any(self, machines: Iterable[Machine]) -> bool:
+        """Return whether one of the machines is of this kind."""
+        return any(map(self.fits, machines))
+
+    @property
+    def command(self) -> str:
+        """The whole of it, for a shell."""
+        return f"{self.install} && {self.measure}"
+
+
+def _on_gpu(constraints: str) -> str:
+    """Return what installs TensorRT, ONNX Runtime and the exporter with a generation's versions."""
+    return (
+        "pip install --extra-index-url https://pypi.nvidia.com "
+        f"--constraint engine/docker/{constraints} '.[trt,cuda,export,bench]'"
+    )
 
 
 RECIPES = (
     Recipe(
-        "V100",
-        ("V100",),
-        ("V100 PCIe 16 GB",),
-        "pip install 'flair-engine[trt,export,bench]' 'tensorrt==8.6.*'",
-        f"{SUITE} --size 20480 -o v100.json",
+        machine="V100",
+        marks=("V100",),
+        peaks=("V100 PCIe 16 GB",),
+        install=_on_gpu("v100.txt"),
+        measure=f"{SUITE} --size 20480 -o v100.json",
     ),
     Recipe(
-        "A100",
-        ("A100",),
-        ("A100 PCIe 40 GB", "A100 SXM 80 GB"),
-        "pip install 'flair-engine[trt,export,bench]'",
-        f"{SUITE} --size 20480 -o a100.json",
+        machine="A100",
+        marks=("A100",),
+        peaks=("A100 PCIe 40 GB", "A100 SXM 80 GB"),
+        install=_on_gpu("current.txt"),
+        measure=f"{SUITE} --size 20480 -o a100.json",
     ),
     Recipe(
-        "H100 or H200",
-        ("H100", "H200"),
-        ("H100 SXM 80 GB", "H200 SXM 141 GB"),
-        "pip install 'flair-engine[trt,export,bench]'",
-        f"{SUITE} --size 20480 -o h100.json",
+        machine="H100 or H200",
+        marks=("H100", "H200"),
+        peaks=("H100 SXM 80 GB", "H200 SXM 141 GB"),
+        install=_on_gpu("current.txt"),
+        measure=f"{SUITE} --size 20480 -o h100.json",
     ),
     Recipe(
-        "laptop or server without a GPU",
-        (),
-        (),
-        "pip install 'flair-engine[cpu,export,bench]'",
-        f"{SUITE} -o cpu.json",
+        machine="laptop or server without a GPU",
+        marks=(),
+        peaks=(),
+        install="pip install '.[cpu,export,bench]'",
+        measure=f"{SUITE} -o cpu.json",
     ),
 )
-"""`--data` is a folder of FLAIR patches; without it the suite draws a scene."""

@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured in the run that is compared with it.
+"""Limits of this machine, measured in the run that is compared with them.
 
 Matrix products by PyTorch, copies in memory and to the device, decoding and writing by GDAL. Files
 come from the page cache: the disk's own speed is not in these figures.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,10 @@ import torch
 from affine import Affine
 from rasterio.windows import Window
 
+from flair_bench.figures import MachineLimits
 from flair_engine.inference.base import available_cpus
 from flair_engine.mapping.landcover import BLOCK_PX
+from flair_engine.reading.schedule import MIN_ROWS
 from flair_export.cards import GSD_M
 
 if TYPE_CHECKING:
@@ -30,31 +33,33 @@ EDGE = {"cpu": 3072, "cuda": 8192}
 COPY_BYTES = 512 * 2**20
 
 
-def measure(raster: Path, folder: Path) -> dict[str, Any]:
-    """Return every limit as JSON; writes a scratch file into `folder`."""
+def measure_limits(raster: Path, folder: Path) -> MachineLimits:
+    """Return every limit; writes a scratch file into `folder`."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
     kinds |= {"fp16": torch.float16} if device == "cuda" else {}
-    limits: dict[str, Any] = {
-        "device": device,
-        "matmul_gflops": {name: matmul_gflops(device, kind) for name, kind in kinds.items()},
-        "memory_copy_gb_s": copy_rate("cpu", "cpu"),
-        "decode_mpx_s": decode_rate(raster),
-        "write_mpx_s": write_rate(folder / "limit.tif"),
-    }
-    if device == "cuda":
-        limits["device_copy_gb_s"] = copy_rate("cuda", "cuda")
-        limits["to_device_gb_s"] = copy_rate("cpu", "cuda")
-        limits["from_device_gb_s"] = copy_rate("cuda", "cpu")
-    return limits
+    return MachineLimits(
+        device=device,
+        matmul_gflops={name: matmul_gflops(device, kind) for name, kind in kinds.items()},
+        memory_copy_gb_s=copy_rate("cpu", "cpu"),
+        decode_mpx_s=decode_rate(raster),
+        write_mpx_s=write_rate(folder / "limit.tif"),
+        device_copy_gb_s=copy_rate("cuda", "cuda") if device == "cuda" else None,
+        to_device_gb_s=copy_rate("cpu", "cuda") if device == "cuda" else None,
+        from_device_gb_s=copy_rate("cuda", "cpu") if device == "cuda" else None,
+    )
 
 
-def higher(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+def higher(first: MachineLimits, second: MachineLimits) -> MachineLimits:
     """Return the higher of each limit: what slowed a machine down for a while is none."""
-    return {
-        name: higher(value, second[name]) if isinstance(value, dict) else max(value, second[name])
-        for name, value in first.items()
-    }
+    others = asdict(second)
+    return MachineLimits(**{name: _higher(v, others[name]) for name, v in asdict(first).items()})
+
+
+def _higher(first: Any, second: Any) -> Any:
+    if isinstance(first, dict):
+        return {name: max(rate, second[name]) for name, rate in first.items()}
+    return None if first is None else max(first, second)
 
 
 def matmul_gflops(device: str, kind: torch.dtype) -> float:
@@ -77,7 +82,7 @@ def decode_rate(raster: Path) -> float:
     """Return megapixels (all bands) decoded per second: each block once, a handle per thread."""
     with rasterio.open(raster) as dataset:
         height, width, pixels = dataset.height, dataset.width, dataset.height * dataset.width
-        rows = max(dataset.block_shapes[0][0], 256)
+        rows = max(dataset.block_shapes[0][0], MIN_ROWS)
 
     def decode(tops: list[int]) -> None:
         with rasterio.open(raster, sharing=False) as dataset:

@@ -27,7 +27,8 @@ def reference_network(checkpoint: str, model: Path) -> nn.Module:
     if read.sha256 != spec.weights_sha256:
         raise ModelError(
             f"{checkpoint}: its SHA-256 is {read.sha256[:12]}…, {model} was exported from "
-            f"{spec.weights_sha256[:12]}…: give the checkpoint the model was made from"
+            f"{spec.weights_sha256[:12]}…",
+            "give the checkpoint the model was made from",
         )
     return load_network(read, choose_card(read, None))
 

@@ -1,4 +1,4 @@
-"""Two ways to run the same checkpoint with PyTorch, to compare the engine with.
+"""Reference runners: two ways to run the same checkpoint with PyTorch, as whole processes.
 
 `official` does what IGN's flair-detect is published to do, step for step, written afresh:
 FP32 eager PyTorch, batches of four from DataLoader workers with boundless reads of one tile each,
@@ -7,7 +7,7 @@ columns from the left and rows from the bottom, each core written at once in LZW
 points: every worker opens the raster itself (the original shares one handle), and inference_mode.
 
 `best` is PyTorch at its best inside this project's own reading and writing: uint8 in,
-channels_last, argmax in the network, autocast to half precision where a trial shows it faster.
+channels_last, argmax in the network, autocast to FP16 or bf16 where a trial shows it faster.
 
 Run as `python -m flair_bench.yardstick.reference official|best CHECKPOINT RASTER OUTPUT [OPTIONS]`:
 prints one JSON object of seconds.
@@ -15,27 +15,33 @@ prints one JSON object of seconds.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import click
 import numpy as np
 import rasterio
 import torch
 from rasterio.windows import Window
 from torch.utils.data import DataLoader, Dataset
 
+from flair_bench.figures import BEST, OFFICIAL
+from flair_bench.official import OFFICIAL_BATCH, OFFICIAL_WORKERS
 from flair_engine import Inputs, ReadOptions
+from flair_engine.command import SETTINGS, run_command
+from flair_engine.grid import area_of
 from flair_engine.inference.labelling import label_strips
 from flair_engine.manifest import output_bands, tile_grid
+from flair_engine.mapping.landcover import BLOCK_PX
 from flair_engine.overlap import prefetched
 from flair_engine.reading.inputs import open_inputs
 from flair_engine.reading.schedule import ReadCounter
 from flair_engine.reading.strips import read_strips
 from flair_export import ExportOptions
+from flair_export.cards import OFFICIAL_MARGIN_PX, OFFICIAL_TILE_PX
 from flair_export.network.checkpoint import choose_card, load_network, read_checkpoint
 from flair_export.network.modules import LabelNetwork
 from flair_export.publish import model_spec
@@ -48,10 +54,6 @@ if TYPE_CHECKING:
     from flair_engine.inference.base import Slot
     from flair_engine.manifest import ModelSpec
 
-OFFICIAL_BATCH = 4
-"""In the YAML that flair-detect ships with."""
-OFFICIAL_WORKERS = 2
-"""At most, as its README advises on Linux."""
 TRIALS = 2
 """Timed batches per precision, after one to warm up; the fastest counts."""
 
@@ -138,12 +140,12 @@ class TorchSlot:
 
     def submit(self) -> None:
         """Copy the batch in and start the network."""
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._kind)
+        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._kind)
         images = self._host.to(self._device, non_blocking=True)
         images = images.contiguous(memory_format=torch.channels_last)
         with (
             torch.inference_mode(),
-            torch.autocast(self._device.type, dtype=half, enabled=half is not None),
+            torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not None),
         ):
             (self._labels,) = self._network(images)
 
@@ -176,15 +178,11 @@ def run_best(
     slots = cast("Sequence[Slot]", [TorchSlot(network, batch, spec, kind) for _ in range(2)])
     opened = open_inputs(spec, Inputs(images=(str(raster),)), ReadOptions())
     grid = tile_grid(spec, opened.raster)
+    whole = area_of(grid, None)
     strips = read_strips(
-        opened.raster,
-        grid,
-        range(grid.cols),
-        range(grid.rows),
-        threads=os.cpu_count() or 1,
-        counter=ReadCounter(),
+        opened.raster, whole, whole.rows, threads=os.cpu_count() or 1, counter=ReadCounter()
     )
-    profile: dict[str, Any] = {"tiled": True, "blockxsize": 512, "blockysize": 512}
+    profile: dict[str, Any] = {"tiled": True, "blockxsize": BLOCK_PX, "blockysize": BLOCK_PX}
     with rasterio.open(
         output, "w", driver="GTiff", count=1, dtype="uint8", height=grid.height, width=grid.width,
         crs=opened.pixel_grid.crs, transform=opened.pixel_grid.transform, compress="deflate",
@@ -197,32 +195,45 @@ def run_best(
     opened.close()
 
 
-def main() -> None:
+@click.command(context_settings=SETTINGS)
+@click.argument("runner", type=click.Choice([OFFICIAL, BEST]))
+@click.argument("checkpoint")
+@click.argument("raster", type=Path)
+@click.argument("output", type=Path)
+@click.option("--tile", "tile_px", default=OFFICIAL_TILE_PX, show_default=True)
+@click.option("--margin", "margin_px", default=OFFICIAL_MARGIN_PX, show_default=True)
+@click.option("--batch", default=OFFICIAL_BATCH, show_default=True, help="Of `best`.")
+@click.option("--kind", help="Precision of `best`; default: the fastest.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def command(
+    runner: str,
+    checkpoint: str,
+    raster: Path,
+    output: Path,
+    batch: int,
+    kind: str | None,
+    debug: bool,  # noqa: ARG001  run_command reads it
+    **geometry: Any,
+) -> None:
     """Run one of the two and print what it took as JSON."""
     began = time.perf_counter()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("runner", choices=("official", "best"))
-    parser.add_argument("checkpoint")
-    parser.add_argument("raster", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--tile", type=int, default=512)
-    parser.add_argument("--margin", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=4, help="of `best`")
-    parser.add_argument("--kind", help="precision of `best`; default: the fastest")
-    given = parser.parse_args()
-    read = read_checkpoint(given.checkpoint)
+    read = read_checkpoint(checkpoint)
     card = choose_card(read, None)
     net = load_network(read, card)
-    options = ExportOptions(tile_px=given.tile, margin_px=given.margin)
-    spec = model_spec(card, card.name, read.sha256, options)
-    kind = given.kind or "fp32"
-    if given.runner == "official":
-        run_official(net, spec, given.raster, given.output)
+    spec = model_spec(card, card.name, read.sha256, ExportOptions(**geometry))
+    if runner == OFFICIAL:
+        kind = "fp32"
+        run_official(net, spec, raster, output)
     else:
         network = LabelNetwork(net, spec)
-        kind = given.kind or fastest_kind(network, given.batch, spec)
-        run_best(network, spec, given.raster, given.output, given.batch, kind)
-    print(json.dumps({"kind": kind, "wall_s": time.perf_counter() - began}))
+        kind = kind or fastest_kind(network, batch, spec)
+        run_best(network, spec, raster, output, batch, kind)
+    click.echo(json.dumps({"kind": kind, "wall_s": time.perf_counter() - began}))
+
+
+def main() -> None:
+    """Entry point of `python -m flair_bench.yardstick.reference`."""
+    run_command(command, "flair_bench.yardstick.reference", interrupted="interrupted")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The interface every inference runtime stands behind.
+"""The interface every inference runtime stands behind, and what the runtimes share.
 
 A backend owns a few slots. A slot owns the buffers of one batch: the caller fills `images_nchw`,
 calls `submit`, does something else, and calls `wait`. Two slots are double buffering; one is the
-reference.
+reference. A backend is opened with a Request, by its class or a function, and raises EngineError
+where the runtime or device is missing or refuses the model.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from flair_engine.errors import InferenceError
+from flair_engine.manifest import INPUT_NAME, expected_tensors
+from flair_engine.options import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +25,12 @@ if TYPE_CHECKING:
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Precision
 
-
-def _silent(_line: str) -> None:
-    """Say nothing."""
+CPU_BATCH = 1
+"""Tiles per batch on a CPU, unless told otherwise."""
+CPU_INFERENCES = 2
+"""Batches inferred at once on a CPU: threads that seldom wait for each other do more. Not tied to
+the slots: the threads of one inference may decide near-ties, and labels are not to depend on the
+number of slots."""
 
 
 class Slot(Protocol):
@@ -74,15 +82,17 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What `open_backend` is asked for, as the engines see it."""
+    """A model and how it is to be run, as every engine is given it."""
 
     model: Path
     spec: ModelSpec
     device: str | None = None
     """`cpu`, `cuda` or `cuda:N`; None where the engine chooses."""
     batch: int | None = None
+    """Tiles per slot; None where the engine chooses."""
     slots: int = 2
     threads: int | None = None
+    """CPU threads of inference; None is one for every CPU of the process."""
     precision: Precision | None = None
     """What engine `openvino` computes in, beside INT8; not for other engines."""
     plan_cache: Path | None = None
@@ -91,9 +101,9 @@ class Request:
     """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
     samples: Callable[[], Sequence[np.ndarray]] | None = None
     """Gives tiles, uint8 [bands, T, T], to judge a new plan on; None where there is no image."""
-    notify: Callable[[str], None] = _silent
+    notify: Callable[[str], None] = silent
     """Called with lines people should read: what was chosen and why, what takes minutes."""
-    status: Callable[[str], None] = _silent
+    status: Callable[[str], None] = silent
     """Called with lines that replace one another while something takes long."""
 
 
@@ -102,3 +112,22 @@ def available_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def threads_text(threads: int) -> str:
+    """Return `1 CPU thread` or `8 CPU threads`, for descriptions."""
+    return "1 CPU thread" if threads == 1 else f"{threads} CPU threads"
+
+
+def batch_shape(spec: ModelSpec, batch: int) -> tuple[int, int, int, int]:
+    """Return the shape [batch, bands, T, T] of the images of one slot."""
+    bands, height, width = expected_tensors(spec)[INPUT_NAME]
+    return batch, bands, height, width
+
+
+def failed_batch(runtime: str, spec: ModelSpec, batch: int, why: str) -> InferenceError:
+    """Return the error for a batch that `runtime` could not infer; `why` is in its own words."""
+    return InferenceError(
+        f"{runtime} failed on a batch of {batch} tiles of {spec.tile_px} px: {why}",
+        "if memory ran out, use a smaller --batch",
+    )

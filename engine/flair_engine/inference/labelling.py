@@ -1,10 +1,13 @@
-"""Strips of pixels to strips of labels."""
+"""Strips of pixels to strips of labels.
+
+Strips are taken apart into the cores that are wanted, the tiles of these go through the slots in
+full batches, and their outputs, which come back in order, are put together strip by strip.
+"""
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,7 +18,28 @@ if TYPE_CHECKING:
 
     from flair_engine.grid import Grid, Window
     from flair_engine.inference.base import Slot
-    from flair_engine.reading.strips import Strip
+
+
+class PixelStrip(Protocol):
+    """The pixels of one row of tiles of a panel, as labelling needs them."""
+
+    @property
+    def i(self) -> int:
+        """Row of cores in the grid."""
+
+    @property
+    def cores(self) -> range:
+        """Columns of cores."""
+
+    @property
+    def window(self) -> Window:
+        """The pixels of the raster that the cores cover."""
+
+    def tile(self, j: int) -> np.ndarray:
+        """Return tile (i, j), uint8 [bands, T, T]."""
+
+    def core_valid(self, j: int) -> np.ndarray | None:
+        """Return the validity bool [h, w] of core (i, j); None where every pixel is valid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +55,7 @@ class LabelledStrip:
 
 
 def label_strips(
-    strips: Iterable[Strip],
+    strips: Iterable[PixelStrip],
     grid: Grid,
     slots: Sequence[Slot],
     output_bands: Mapping[str, int],
@@ -42,61 +66,75 @@ def label_strips(
     `output_bands` says how many bands each output has. A core that is not `selected` (bool [rows,
     cols] of cores) or has no valid pixel is not inferred; pixels that are not valid become 0.
     """
-    waiting: deque[_Waiting] = deque()
-
-    def tiles() -> Iterator[tuple[tuple[_Waiting, int, np.ndarray | None], np.ndarray]]:
-        for strip in strips:
-            entry = _Waiting(strip.i, strip.window)
-            waiting.append(entry)
-            wanted = [
-                (j, valid)
-                for j in strip.cores
-                if (selected is None or selected[strip.i, j])
-                and ((valid := strip.core_valid(j)) is None or valid.any())
-            ]
-            entry.tiles_left = len(wanted)
-            for j, valid in wanted:
-                yield (entry, j, valid), strip.tile(j)
-
-    for (entry, j, valid), outputs in stream(tiles(), slots):
-        entry.put(grid.core(entry.i, j), outputs, valid, output_bands)
-        while waiting and waiting[0].tiles_left == 0:
-            yield waiting.popleft().labelled(output_bands)
-    while waiting:
-        yield waiting.popleft().labelled(output_bands)
+    return _put_together(stream(_taken_apart(strips, grid, selected), slots), output_bands)
 
 
-class _Waiting:
-    """A strip whose tiles are not all labelled yet; one without tiles holds no pixels."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Destination:
+    """Where in which strip the outputs of one tile belong.
 
-    def __init__(self, i: int, window: Window) -> None:
-        self.i = i
-        self.window = window
-        self.tiles_left = 0
-        self._outputs: dict[str, np.ndarray] = {}
+    A strip of which nothing is wanted has one destination without a core.
+    """
 
-    def put(
-        self,
-        core: Window,
-        outputs: Mapping[str, np.ndarray],
-        valid: np.ndarray | None,
-        output_bands: Mapping[str, int],
-    ) -> None:
-        """Copy the outputs of one core to their place."""
-        if not self._outputs:
-            self._outputs = self._nothing(output_bands)
-        left = core.left - self.window.left
-        for name, pixels in outputs.items():
-            kept = pixels[..., : core.height, : core.width]
-            place = self._outputs[name][:, :, left : left + core.width]
-            place[...] = kept if valid is None else kept * valid
-        self.tiles_left -= 1
+    i: int
+    window: Window
+    """Of the strip."""
+    core: Window | None
+    valid_hw: np.ndarray | None
+    """bool, of the core; None where every pixel is valid."""
+    ends_strip: bool
 
-    def labelled(self, output_bands: Mapping[str, int]) -> LabelledStrip:
-        """Return the finished strip."""
-        outputs = self._outputs or self._nothing(output_bands)
-        return LabelledStrip(i=self.i, window=self.window, outputs=outputs)
 
-    def _nothing(self, output_bands: Mapping[str, int]) -> dict[str, np.ndarray]:
-        size = (self.window.height, self.window.width)
-        return {name: np.zeros((bands, *size), np.uint8) for name, bands in output_bands.items()}
+def _taken_apart(
+    strips: Iterable[PixelStrip], grid: Grid, selected: np.ndarray | None
+) -> Iterator[tuple[_Destination, np.ndarray | None]]:
+    """Yield the destinations of every strip in order, each with its tile where it has a core."""
+    for strip in strips:
+        i, window = strip.i, strip.window
+        wanted = [
+            (j, valid_hw)
+            for j in strip.cores
+            if (selected is None or selected[i, j])
+            and ((valid_hw := strip.core_valid(j)) is None or valid_hw.any())
+        ]
+        if not wanted:
+            yield _Destination(i=i, window=window, core=None, valid_hw=None, ends_strip=True), None
+        for j, valid_hw in wanted:
+            destination = _Destination(
+                i=i,
+                window=window,
+                core=grid.core(i, j),
+                valid_hw=valid_hw,
+                ends_strip=j == wanted[-1][0],
+            )
+            yield destination, strip.tile(j)
+
+
+def _put_together(
+    labelled: Iterable[tuple[_Destination, Mapping[str, np.ndarray]]],
+    output_bands: Mapping[str, int],
+) -> Iterator[LabelledStrip]:
+    """Yield each strip with its last core. Cores come in order: one strip is filled at a time."""
+    outputs: dict[str, np.ndarray] = {}
+    for destination, found in labelled:
+        if not outputs:
+            size = (destination.window.height, destination.window.width)
+            outputs = {n: np.zeros((bands, *size), np.uint8) for n, bands in output_bands.items()}
+        _put(found, destination, outputs)
+        if destination.ends_strip:
+            yield LabelledStrip(i=destination.i, window=destination.window, outputs=outputs)
+            outputs = {}
+
+
+def _put(
+    found: Mapping[str, np.ndarray], destination: _Destination, outputs: Mapping[str, np.ndarray]
+) -> None:
+    """Copy what was found of one core to its place in the outputs of the strip."""
+    core = destination.core
+    if core is None:
+        return
+    left = core.left - destination.window.left
+    for name, pixels in found.items():
+        kept = pixels[..., : core.height, : core.width]
+        target = outputs[name][:, :, left : left + core.width]
+        target[...] = kept if destination.valid_hw is None else kept * destination.valid_hw

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flair_engine.errors import EngineError, InferenceError
-from flair_engine.inference.base import available_cpus
+from flair_engine.errors import EngineError, first_line
+from flair_engine.inference.base import (
+    CPU_BATCH,
+    CPU_INFERENCES,
+    available_cpus,
+    batch_shape,
+    failed_batch,
+    threads_text,
+)
 from flair_engine.inference.clock import Clock
-from flair_engine.manifest import INPUT_NAME, ModelSpec
+from flair_engine.manifest import INPUT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,21 +26,20 @@ if TYPE_CHECKING:
 
     import onnxruntime as ort
 
+    from flair_engine.inference.base import Request
+
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 CUDA_PROVIDER = "CUDAExecutionProvider"
-DEFAULT_BATCH = {"cpu": 1, "cuda": 8}
-CPU_RUNS = 2
-"""Batches inferred at once on the CPU: threads that seldom wait for each other do more. Not tied
-to the slots, because the threads of one inference may decide near-ties."""
+PAGEABLE_CUDA_BATCH = 8
+"""Tiles per batch on CUDA, unless told otherwise, where ONNX Runtime copies from pageable memory
+by itself; over page-locked memory, gpu/onnx_cuda.py has another."""
 
 
 class OrtSlot:
     """One batch of host memory; inference runs in the backend's worker thread."""
 
     def __init__(self, backend: OrtBackend) -> None:
-        spec = backend.spec
-        shape = (backend.batch, len(spec.bands), spec.tile_px, spec.tile_px)
-        self.images_nchw = np.zeros(shape, np.uint8)
+        self.images_nchw = np.zeros(batch_shape(backend.spec, backend.batch), np.uint8)
         self._backend = backend
         self._future: Future[Mapping[str, np.ndarray]] | None = None
 
@@ -48,37 +54,30 @@ class OrtSlot:
 
 
 class OrtBackend:
-    """A model in ONNX Runtime with `slots` batches that are begun in the order of submission.
+    """A model in ONNX Runtime, whose batches are begun in the order of submission.
 
     Raises EngineError where the runtime or device is missing or refuses the model.
     """
 
     engine = "ort"
-    agreement_fp32 = None
+    agreement_fp32: float | None = None
 
-    def __init__(
-        self,
-        model: Path,
-        spec: ModelSpec,
-        *,
-        device: str = "cpu",
-        batch: int | None = None,
-        slots: int = 2,
-        threads: int | None = None,
-    ) -> None:
-        threads = threads or available_cpus()
-        runs = min(CPU_RUNS, threads) if device == "cpu" else 1
-        # The runs share the session's pool, and each brings the thread it was called from.
-        self._session = open_session(model, device=device, threads=threads - runs + 1)
+    def __init__(self, request: Request) -> None:
+        device = request.device or "cpu"
+        on_cpu = device == "cpu"
+        threads = request.threads or available_cpus()
+        at_once = min(CPU_INFERENCES, threads) if on_cpu else 1
+        # Inferences share the session's pool, and each brings the thread it was called from.
+        self._session = open_session(request.model, device=device, threads=threads - at_once + 1)
         self._clock = Clock()
-        self._workers = ThreadPoolExecutor(runs, thread_name_prefix="infer")
+        self._workers = ThreadPoolExecutor(at_once, thread_name_prefix="infer")
         self.device = "cuda:0" if device == "cuda" else device
-        self.spec = spec
-        self.precision = spec.precision
-        self.batch = batch or DEFAULT_BATCH[device.partition(":")[0]]
-        place = f"{threads} CPU thread{'s'[: threads != 1]}" if device == "cpu" else self.device
-        self.description = f"ONNX Runtime {metadata_version()} on {place}"
-        self.slots: Sequence[OrtSlot] = [OrtSlot(self) for _ in range(slots)]
+        self.spec = request.spec
+        self.precision = request.spec.precision
+        self.batch = request.batch or (CPU_BATCH if on_cpu else PAGEABLE_CUDA_BATCH)
+        place = threads_text(threads) if on_cpu else self.device
+        self.description = f"ONNX Runtime {onnxruntime_version()} on {place}"
+        self.slots: Sequence[OrtSlot] = [OrtSlot(self) for _ in range(request.slots)]
 
     @property
     def busy_s(self) -> Mapping[str, float]:
@@ -86,22 +85,19 @@ class OrtBackend:
         return {"infer": self._clock.busy_s}
 
     def enqueue(self, images_nchw: np.ndarray) -> Future[Mapping[str, np.ndarray]]:
-        """Run uint8 [N, bands, T, T], or queue it where CPU_RUNS are running."""
-        return self._workers.submit(self._run, images_nchw)
+        """Infer uint8 [N, bands, T, T], once the batches before are begun and a worker is free."""
+        return self._workers.submit(self._infer, images_nchw)
 
     def close(self) -> None:
         """Wait for work in flight; see Backend."""
         self._workers.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, images_nchw: np.ndarray) -> Mapping[str, np.ndarray]:
+    def _infer(self, images_nchw: np.ndarray) -> Mapping[str, np.ndarray]:
         self._clock.start()
         try:
             outputs = self._session.run(list(self.spec.outputs), {INPUT_NAME: images_nchw})
         except Exception as error:  # the runtime's own classes have no other common base
-            raise InferenceError(
-                f"ONNX Runtime failed on a batch of {self.batch} tiles of {self.spec.tile_px} px: "
-                f"{first_line(error)}. If memory ran out, use a smaller --batch"
-            ) from error
+            raise failed_batch("ONNX Runtime", self.spec, self.batch, first_line(error)) from error
         finally:
             self._clock.stop()
         return dict(zip(self.spec.outputs, outputs, strict=True))
@@ -111,15 +107,15 @@ def import_onnxruntime() -> Any:
     """Import onnxruntime. Raises EngineError where it is absent or installed twice over."""
     if all(_version(name) for name in DISTRIBUTIONS):
         raise EngineError(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files. "
-            "Run: pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files",
+            "run pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
         )
     try:
         import onnxruntime
     except ImportError as error:
         raise EngineError(
-            f"ONNX Runtime is not usable ({error}). "
-            "Run: pip install 'flair-engine[cpu]', or 'flair-engine[cuda]' for an NVIDIA GPU"
+            f"ONNX Runtime is not usable ({error})",
+            "run pip install 'flair-engine[cpu]', or 'flair-engine[cuda]' for an NVIDIA GPU",
         ) from error
     return onnxruntime
 
@@ -151,19 +147,20 @@ def open_session(
     except Exception as error:  # the runtime's own classes have no other common base
         name = "the model" if isinstance(model, bytes) else model
         raise EngineError(
-            f"{name}: ONNX Runtime {runtime.__version__} refuses it ({first_line(error)}). "
-            "Export it again, or install a newer onnxruntime"
+            f"{name}: ONNX Runtime {runtime.__version__} refuses it ({first_line(error)})",
+            "export it again, or install a newer onnxruntime",
         ) from error
     # ONNX Runtime falls back to the CPU without an error where CUDA does not start.
     if device != "cpu" and session.get_providers()[0] != CUDA_PROVIDER:
         raise EngineError(
-            f"device {device} was asked for but ONNX Runtime could not start CUDA there (driver, "
-            "CUDA or cuDNN missing or too old). Check nvidia-smi, or use --device cpu"
+            f"ONNX Runtime could not start CUDA on {device} (driver, CUDA or cuDNN missing or too "
+            "old)",
+            "check nvidia-smi, or use --device cpu",
         )
     return session
 
 
-def metadata_version() -> str:
+def onnxruntime_version() -> str:
     """Return the version of the installed onnxruntime distribution."""
     return next((v for v in map(_version, DISTRIBUTIONS) if v), "unknown")
 
@@ -180,8 +177,9 @@ def _providers(runtime: Any, device: str, stream: int | None) -> list[Any]:
         return ["CPUExecutionProvider"]
     if CUDA_PROVIDER not in runtime.get_available_providers():
         raise EngineError(
-            f"device {device} was asked for but this onnxruntime has no CUDA. Run: "
-            "pip uninstall -y onnxruntime && pip install 'flair-engine[cuda]', or use --device cpu"
+            "this onnxruntime has no CUDA",
+            "run pip uninstall -y onnxruntime && pip install 'flair-engine[cuda]', or use "
+            "--device cpu",
         )
     index = device.partition(":")[2] or "0"
     # TF32 keeps 10 bits of mantissa: FP32 must mean FP32 for a run to serve as a reference.
@@ -189,8 +187,3 @@ def _providers(runtime: Any, device: str, stream: int | None) -> list[Any]:
     if stream is not None:
         options["user_compute_stream"] = str(stream)
     return [(CUDA_PROVIDER, options), "CPUExecutionProvider"]
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what the runtime says, which can be a page."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flair_engine.grid import Grid, Window, ceil_div
+from flair_engine.grid import Cores, Window, ceil_div
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,28 +16,31 @@ def assembled(
     load_strip: Callable[[int, int, str], np.ndarray],
     name: str,
     window: Window,
-    grid: Grid,
-    rows: range,
-    cores: Sequence[range],
+    panels: Sequence[Cores],
 ) -> np.ndarray:
-    """Return uint8 [bands, h, w] of raster `window` from stored strips, 0 outside them."""
-    size = grid.core_px
-    touched = range(
-        max(rows.start, window.top // size), min(rows.stop, ceil_div(window.bottom, size))
-    )
-    lefts = [
-        panel.start * size
-        for panel in cores
-        if panel.start * size < window.right and panel.stop * size > window.left
+    """Return uint8 [bands, h, w] of raster `window` from the strips of panels, 0 outside them.
+
+    `load_strip` returns output `name` of a strip, uint8 [bands, h, w], by the panel's left column
+    and the row of cores.
+    """
+    parts = [
+        (panel.strip(i), load_strip(panel.left, i, name))
+        for panel in panels
+        if panel.window.left < window.right and panel.window.right > window.left
+        for i in _rows(panel, window)
     ]
-    parts = [(i * size, left, load_strip(left, i, name)) for left in lefts for i in touched]
-    bands = parts[0][2].shape[0] if parts else 1
-    pixels = np.zeros((bands, window.height, window.width), np.uint8)
-    for top, left, strip in parts:
-        _, height, width = strip.shape
-        first, last = max(top, window.top), min(top + height, window.bottom)
-        start, stop = max(left, window.left), min(left + width, window.right)
-        pixels[
-            :, first - window.top : last - window.top, start - window.left : stop - window.left
-        ] = strip[:, first - top : last - top, start - left : stop - left]
-    return pixels
+    bands = parts[0][1].shape[0] if parts else 1
+    pixels_bhw = np.zeros((bands, window.height, window.width), np.uint8)
+    for strip, strip_bhw in parts:
+        common = strip.intersection(window)
+        rows, cols = common.relative_to(window).slices
+        from_rows, from_cols = common.relative_to(strip).slices
+        pixels_bhw[:, rows, cols] = strip_bhw[:, from_rows, from_cols]
+    return pixels_bhw
+
+
+def _rows(panel: Cores, window: Window) -> range:
+    """Return the rows of cores of a panel that touch a window."""
+    size = panel.grid.core_px
+    first, stop = window.top // size, ceil_div(window.bottom, size)
+    return range(max(panel.rows.start, first), min(panel.rows.stop, stop))

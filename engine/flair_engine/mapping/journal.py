@@ -1,4 +1,4 @@
-"""What makes a run survive: finished strips on disk, written so that a torn one is known.
+"""The journal of a run: finished strips on disk, written so that a torn one is known.
 
 A run keeps a hidden folder beside its output: `run.json` says what the run is, `strips.bin` holds
 the labels of finished strips, one record after the other: a line of JSON that describes it, then
@@ -23,12 +23,16 @@ from typing import IO, TYPE_CHECKING, Any
 import filelock
 import numpy as np
 
+from flair_engine.durable import sync, write_whole
 from flair_engine.errors import OutputError, WriteError
 from flair_engine.mapping.run_lengths import count_packed, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+JOURNAL_SCHEMA = 1
+"""Number of the layout of the two files; CONTRIBUTING.md says when it goes up."""
 
 RUN_FILE = "run.json"
 STRIPS_FILE = "strips.bin"
@@ -90,8 +94,8 @@ class Journal(AbstractContextManager["Journal"]):
             self._acquire(folder)
             if unfinished(folder) and not resume and not restart:
                 raise OutputError(
-                    f"{folder}: holds an unfinished run: continue it with --resume, or start again "
-                    "with --overwrite"
+                    f"{folder}: holds an unfinished run",
+                    "continue it with --resume, or start again with --overwrite",
                 )
             if resume and unfinished(folder):
                 self._continue(identity)
@@ -99,7 +103,7 @@ class Journal(AbstractContextManager["Journal"]):
                 self._start(identity)
         except OSError as error:
             self.close()
-            raise WriteError(_disk(folder, error)) from error
+            raise _disk_error(folder, error) from error
         except OutputError:
             self.close()
             raise
@@ -112,9 +116,9 @@ class Journal(AbstractContextManager["Journal"]):
             for _, line, packed in records:
                 self._strips.write(line)
                 self._strips.write(packed)
-            _sync(self._strips)
+            sync(self._strips)
         except OSError as error:
-            raise WriteError(_disk(self.folder, error)) from error
+            raise _disk_error(self.folder, error) from error
         with self._changed:
             for entry, line, _ in records:
                 self._note(entry, self._end + len(line))
@@ -181,28 +185,29 @@ class Journal(AbstractContextManager["Journal"]):
             self._lock.acquire()
         except filelock.Timeout as error:
             raise OutputError(
-                f"{folder}: another run is writing this output: wait for it, or give another name"
+                f"{folder}: another run is writing this output", "wait for it, or give another name"
             ) from error
 
     def _start(self, identity: Mapping[str, Any]) -> None:
         (self.folder / RUN_FILE).unlink(missing_ok=True)
         self._open("w+b")
-        record = {"started": self.started, "identity": identity}
-        partial = self.folder / f"{RUN_FILE}.partial"
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(record, file, indent=2)
-            _sync(file)
-        partial.replace(self.folder / RUN_FILE)
-        sync_folder(self.folder)
+        record = {"schema": JOURNAL_SCHEMA, "started": self.started, "identity": identity}
+        write_whole(self.folder / RUN_FILE, json.dumps(record, indent=2).encode())
 
     def _continue(self, identity: Mapping[str, Any]) -> None:
         record = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
+        if record.get("schema") != JOURNAL_SCHEMA:
+            raise OutputError(
+                f"{self.folder}: the unfinished run is of layout {record.get('schema', 'none')}, "
+                f"this engine continues {JOURNAL_SCHEMA}",
+                "start again with --overwrite",
+            )
         known = record["identity"]
         if other := [key for key in {**known, **identity} if known.get(key) != identity.get(key)]:
             raise OutputError(
                 f"{self.folder}: the unfinished run differs in "
-                + "; ".join(f"{key} ({known.get(key)}, now {identity.get(key)})" for key in other)
-                + ": run it as it was, or start again with --overwrite"
+                + "; ".join(f"{key} ({known.get(key)}, now {identity.get(key)})" for key in other),
+                "run it as it was, or start again with --overwrite",
             )
         self.started = record["started"]
         self._open("r+b")
@@ -248,8 +253,8 @@ class Journal(AbstractContextManager["Journal"]):
         packed = self._whole(*self._records[left, i, name])
         if packed is None:
             raise WriteError(
-                f"{self.folder / STRIPS_FILE}: strip {i} at column {left} was damaged on disk: "
-                "start again with --overwrite"
+                f"{self.folder / STRIPS_FILE}: strip {i} at column {left} was damaged on disk",
+                "start again with --overwrite",
             )
         return packed
 
@@ -283,23 +288,11 @@ def _line(entry: Entry) -> bytes:
     return json.dumps(asdict(entry)).encode() + b"\n"
 
 
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed in `folder` survive a power cut."""
-    if os.name == "nt":  # which cannot open folders, and orders renames itself
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _disk(folder: Path, error: OSError) -> str:
+def _disk_error(folder: Path, error: OSError) -> WriteError:
     if error.errno == errno.ENOSPC:
-        return f"{folder}: the disk is full: free some space, then continue with --resume"
-    return f"{folder}: cannot be written ({error.strerror}): check the folder, then use --resume"
+        return WriteError(
+            f"{folder}: the disk is full", "free some space, then continue with --resume"
+        )
+    return WriteError(
+        f"{folder}: cannot be written ({error.strerror})", "check the folder, then use --resume"
+    )

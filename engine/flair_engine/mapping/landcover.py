@@ -7,8 +7,6 @@ file.
 
 from __future__ import annotations
 
-import os
-import xml.etree.ElementTree as ET
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +20,11 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
-from flair_engine.errors import OutputError, WriteError, first_line
+from flair_engine.durable import publish
+from flair_engine.errors import WriteError, first_line
 from flair_engine.grid import Window
-from flair_engine.mapping.journal import sync_folder
+from flair_engine.mapping.legend import NODATA, category_names, qgis_style, rgba
+from flair_engine.mapping.targets import output_path
 from flair_engine.overlap import prefetched
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader, DatasetWriter
 
     from flair_engine.manifest import ModelSpec
+    from flair_engine.mapping.targets import Target
     from flair_engine.options import LabelValues
 
 
 BLOCK_PX = 512
-NODATA = {"flair": 0, "zero-based": 255}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,26 +55,26 @@ class MapStyle:
 
 
 def write_maps(
-    path: Path,
-    window: Window,
+    target: Target,
     style: MapStyle,
     read: Callable[[str, Window], np.ndarray],
     folder: Path,
 ) -> None:
-    """Assemble and publish every output of the model over `window` of the raster.
+    """Assemble and publish every output of the model over the target's window of the raster.
 
-    `labels` go to `path`, the others to rasters of their own beside it. `read` returns uint8
-    [bands, h, w] of an output and a window of it; `folder` is on the same file system as `path`.
-    Raises WriteError where the disk refuses; what was at `path` is then still there.
+    `labels` go to its path, the others to rasters of their own beside it. `read` returns uint8
+    [bands, h, w] of an output and a window of it; `folder` is on the same file system as the
+    target. Raises WriteError where the disk refuses; what was at the path is then still there.
     """
+    path = target.path
     made: list[tuple[Path, Path]] = []
     for name in style.spec.outputs:
-        target = output_path(path, name)
-        temporary = folder / target.name
-        _write_map(temporary, name, window, style, read)
+        raster = output_path(path, name)
+        temporary = folder / raster.name
+        _write_map(temporary, name, target.window, style, read)
         if style.cog:
             temporary = _as_cog(temporary, name)
-        made.append((temporary, target))
+        made.append((temporary, raster))
     sidecars = {
         f"{path}.aux.xml": category_names(style.spec, style.values),
         str(path.with_suffix(".qml")): qgis_style(style.spec, style.values),
@@ -84,16 +84,11 @@ def write_maps(
             temporary = folder / Path(sidecar).name
             temporary.write_text(text, encoding="utf-8")
             made.append((temporary, Path(sidecar)))
-        for temporary, _ in made:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        # `labels` is the first output: publish it last.
-        for temporary, target in sorted(made, key=lambda pair: pair[1] == path):
-            temporary.replace(target)
-        sync_folder(path.parent)
+        # `labels` is the first output: its name comes last.
+        publish(sorted(made, key=lambda pair: pair[1] == path))
     except OSError as error:
         raise WriteError(
-            f"{path}: cannot be put in place ({error.strerror}): mend that, then use --resume"
+            f"{path}: cannot be put in place ({error.strerror})", "mend that, then use --resume"
         ) from error
 
 
@@ -124,8 +119,8 @@ def _write_map(
     except (RasterioError, OSError) as error:
         path.unlink(missing_ok=True)
         raise WriteError(
-            f"{path.name}: cannot be written ({first_line(error)}): check the free space of the "
-            "disk, then continue with --resume"
+            f"{path.name}: cannot be written ({first_line(error)})",
+            "check the free space of the disk, then continue with --resume",
         ) from error
 
 
@@ -156,7 +151,7 @@ def _decorate(dataset: DatasetWriter, name: str, style: MapStyle) -> None:
     dataset.update_tags(**style.tags)
     if name == "labels":
         shift = style.values == "zero-based"
-        colors = {entry.value - shift: _rgba(entry.color) for entry in style.spec.classes}
+        colors = {entry.value - shift: rgba(entry.color) for entry in style.spec.classes}
         dataset.write_colormap(1, {**colors, NODATA[style.values]: (0, 0, 0, 0)})
     if name == "probabilities":
         for entry in style.spec.classes:
@@ -208,83 +203,13 @@ def _as_cog(path: Path, name: str) -> Path:
     except (RasterioError, OSError) as error:
         cog.unlink(missing_ok=True)
         raise WriteError(
-            f"{path.name}: cannot be made a COG ({first_line(error)}): check the free space of the "
-            "disk, then continue with --resume"
+            f"{path.name}: cannot be made a COG ({first_line(error)})",
+            "check the free space of the disk, then continue with --resume",
         ) from error
     path.unlink()
     return cog
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError unless a map can be put at `path`."""
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder: give the name of the map, ending in .tif")
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise OutputError(f"{path}: the map is a GeoTIFF: give a name ending in .tif")
-    check_folder(path.parent, path)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already: use --overwrite, or another name")
-
-
-def check_folder(folder: Path, path: Path) -> None:
-    """Raise OutputError unless `folder` is there and may be written."""
-    if not folder.is_dir():
-        raise OutputError(f"{path}: the folder {folder} does not exist: create it first")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{path}: the folder {folder} is not writable by you")
-
-
-def output_path(path: Path, name: str) -> Path:
-    """Return where output `name` goes: NAME.tif for labels, NAME.confidence.tif and so on."""
-    return path if name == "labels" else path.with_name(f"{path.stem}.{name}{path.suffix}")
-
-
-def category_names(spec: ModelSpec, values: LabelValues) -> str:
-    """Return GDAL's PAM sidecar: category n names pixel value n. rasterio cannot write it."""
-    shift = values == "zero-based"
-    names = {entry.value - shift: entry.name for entry in spec.classes}
-    if not shift:
-        names[NODATA["flair"]] = "no data"
-    root = ET.Element("PAMDataset")
-    band = ET.SubElement(root, "PAMRasterBand", band="1")
-    categories = ET.SubElement(band, "CategoryNames")
-    for value in range(max(names) + 1):
-        ET.SubElement(categories, "Category").text = names.get(value, "")
-    ET.indent(root)
-    return ET.tostring(root, encoding="unicode") + "\n"
-
-
-def qgis_style(spec: ModelSpec, values: LabelValues) -> str:
-    """Return a QGIS layer style: one entry of the legend for each class that can occur."""
-    shift = values == "zero-based"
-    root = ET.Element("qgis", styleCategories="Symbology")
-    renderer = ET.SubElement(
-        ET.SubElement(root, "pipe"),
-        "rasterrenderer",
-        type="paletted",
-        band="1",
-        opacity="1",
-        alphaBand="-1",
-    )
-    palette = ET.SubElement(renderer, "colorPalette")
-    for entry in spec.active_classes:
-        ET.SubElement(
-            palette,
-            "paletteEntry",
-            value=str(entry.value - shift),
-            color=entry.color,
-            alpha="255",
-            label=entry.name,
-        )
-    ET.indent(root)
-    return "<!DOCTYPE qgis>\n" + ET.tostring(root, encoding="unicode") + "\n"
-
-
 def _to_zero_based() -> np.ndarray:
     """Return the table from 1..19, 0 nodata, to 0..18, 255 nodata: uint8 wraps around."""
     return np.arange(-1, 255).astype(np.uint8)
-
-
-def _rgba(color: str) -> tuple[int, int, int, int]:
-    red, green, blue = bytes.fromhex(color.removeprefix("#"))
-    return red, green, blue, 255

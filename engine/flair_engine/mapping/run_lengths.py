@@ -1,4 +1,4 @@
-"""Labels as runs of equal values: what finished strips are kept as until the map is assembled."""
+"""Run lengths of labels: what finished strips are kept as until the map is assembled."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def pack(array: np.ndarray) -> bytes:
-    """Return uint8 values as runs, (value uint8, length uint32) apart, or raw where longer.
+    """Return uint8 values as run lengths, values and lengths (uint32) apart, or raw where longer.
 
-    Label maps are runs: this is several times faster than deflate and small enough to be kept for
-    the length of a run.
+    Label maps are mostly equal pixels in a row: this is several times faster than deflate, and
+    small enough to be kept until the map is there.
     """
     flat = np.ascontiguousarray(array).reshape(-1)
     ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1).astype("<u4")
@@ -20,12 +20,12 @@ def pack(array: np.ndarray) -> bytes:
 
 
 def count_packed(packed: bytes) -> np.ndarray:
-    """Return how many pixels have each value, int64 [256], without unpacking runs."""
+    """Return how many pixels have each value, int64 [256], without unpacking."""
     body = np.frombuffer(packed, np.uint8, offset=3)
     if packed[:3] == b"raw":
         return np.bincount(body, minlength=256)
-    runs = body.size // 5
-    counts = np.bincount(body[:runs], body[runs:].view("<u4"), minlength=256)
+    count = body.size // 5
+    counts = np.bincount(body[:count], body[count:].view("<u4"), minlength=256)
     return counts.astype(np.int64)  # float64 sums of a strip's pixels are exact
 
 
@@ -34,5 +34,5 @@ def unpack(packed: bytes, shape: tuple[int, ...]) -> np.ndarray:
     body = np.frombuffer(packed, np.uint8, offset=3)
     if packed[:3] == b"raw":
         return body.reshape(shape)
-    runs = body.size // 5
-    return np.repeat(body[:runs], body[runs:].view("<u4")).reshape(shape)
+    count = body.size // 5
+    return np.repeat(body[:count], body[count:].view("<u4")).reshape(shape)

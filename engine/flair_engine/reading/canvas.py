@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flair_engine.reading.layers import Layer, Raster
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """A window of one layer of a raster."""
+
+    product: int
+    """Number of the product in the raster."""
+    order: int
+    """Number of the layer in the product."""
+    window: Window
+    """In pixels of the layer."""
 
 
 class Memory:
@@ -41,33 +53,11 @@ class Memory:
         return lent.reshape(shape)
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """What one layer covers of raster rows and columns; the pieces of a product lie apart."""
-
-    rows: range
-    cols: range
-    valid_hw: np.ndarray | None
-    """bool [h, w], None where every pixel is valid."""
-
-    def within(self, rows: range, cols: range) -> _Piece:
-        """Return the part in a rectangle; it may be empty."""
-        top, left = max(rows.start, self.rows.start), max(cols.start, self.cols.start)
-        rows, cols = (
-            range(top, max(top, min(rows.stop, self.rows.stop))),
-            range(left, max(left, min(cols.stop, self.cols.stop))),
-        )
-        valid_hw = self.valid_hw
-        if valid_hw is not None:
-            valid_hw = valid_hw[_local(rows, self.rows), _local(cols, self.cols)]
-        return _Piece(rows, cols, valid_hw)
-
-
 class Canvas:
     """The pixels of a range of rows and columns.
 
-    Threads `put` windows of layers into it; what they have put is then finished from the top:
-    judged valid or not, filled and mirrored. Finished rows do not change any more.
+    Threads `put` parts of layers into it; what they have put is then finished from the top:
+    found valid or not, filled and mirrored. Finished rows do not change any more.
     """
 
     def __init__(
@@ -82,47 +72,52 @@ class Canvas:
         shape = len(rows), len(cols)
         self.rows, self.cols = rows, cols
         self.image_bhw = memory.array((raster.count, *shape))
-        self._invalid_hw = np.zeros(shape, bool)
         self.finished_to = rows.start
         self._raster = raster
+        self._invalid_hw = np.zeros(shape, bool)
         self._flawed = np.zeros(len(rows), bool)
         """Rows in which a pixel is invalid; the others of `_invalid_hw` are not even touched."""
-        self._pieces: list[list[_Piece]] = [[] for _ in raster.products]
-        """By product, of layers that overlap no other."""
+        self._across = range(max(0, cols.start), min(cols.stop, raster.width))
+        """Columns inside the raster."""
+        self._uncovered_px = [np.full(len(rows), len(self._across)) for _ in raster.products]
+        """By product int64 [h], how many pixels of a row inside the raster nothing valid covers.
+
+        Masks are made only where that is not 0 in the end: they cost as much as copying pixels."""
+        self._parts: list[list[Part]] = [[] for _ in raster.products]
+        """By product, what was put of layers that overlap no other."""
+        self._holes: dict[int, np.ndarray] = {}
+        """By product bool [h, w], True where such a part is not valid."""
         self._stacked = stacked
         self._highest = {
             number: np.zeros(shape, np.uint32)
-            for number, layers in enumerate(self._stacked)
+            for number, layers in enumerate(stacked)
             if layers.any()
         }
         """Which of a product's overlapping layers is seen, counted from 1; 0 is none."""
         self._lock = threading.Lock()
 
-    def put(self, number: int, order: int, part: Window) -> None:
-        """Decode a window of layer `order` of product `number`. Raises ReadError.
+    def put(self, part: Part) -> None:
+        """Decode a part of a layer. Raises ReadError.
 
-        Called from many threads, which put windows that lie apart or belong to other layers.
+        Called from many threads, with parts that lie apart or belong to other layers.
         """
-        layer = self._raster.products[number].layers[order]
-        rows, cols = _place(layer, part)
-        if self._stacked[number][order]:
-            self._put_above(number, order, rows, cols, *layer.read(part))
+        layer = self._raster.products[part.product].layers[part.order]
+        if self._stacked[part.product][part.order]:
+            self._put_above(part, *layer.read(part.window))
         else:
-            _, valid_hw = layer.read(part, self._bands(number, rows, cols))
-            self._pieces[number].append(_Piece(rows, cols, valid_hw))
+            _, valid_hw = layer.read(part.window, self._pixels(part))
+            self._cover(part, None if valid_hw is None else ~valid_hw)
 
-    def take(self, other: Canvas, number: int, order: int, part: Window) -> None:
+    def take(self, other: Canvas, part: Part) -> None:
         """Copy what was put into another canvas, finished there or not."""
-        rows, cols = _place(self._raster.products[number].layers[order], part)
-        pixels_bhw = other._bands(number, rows, cols)
-        if self._stacked[number][order]:
-            there = _local(rows, other.rows), _local(cols, other.cols)
-            seen_hw = other._highest[number][there] == order + 1
-            self._put_above(number, order, rows, cols, pixels_bhw, seen_hw)
+        there = other._place(part)
+        if self._stacked[part.product][part.order]:
+            seen_hw = other._highest[part.product][there] == part.order + 1
+            self._put_above(part, other._pixels(part), seen_hw)
         else:
-            self._bands(number, rows, cols)[...] = pixels_bhw
-            found = [piece.within(rows, cols) for piece in other._pieces[number]]
-            self._pieces[number].extend(piece for piece in found if piece.rows and piece.cols)
+            self._pixels(part)[...] = other._pixels(part)
+            holes = other._holes.get(part.product)
+            self._cover(part, None if holes is None else holes[there])
 
     def finish(self, until: int) -> np.ndarray | None:
         """Finish the rows above `until`, all of whose pixels inside the raster have been put.
@@ -133,7 +128,7 @@ class Canvas:
         first, self.finished_to = self.finished_to, until
         height = self._raster.height
         inside = range(max(first, 0), max(0, min(until, height)))
-        missing_hw = self._judge(inside) if inside else None
+        missing_hw = self._settle(inside) if inside else None
         for outside in (range(first, min(0, until)), range(max(first, height), until)):
             if outside:
                 self._mirror_rows(outside)
@@ -150,75 +145,99 @@ class Canvas:
             return None
         return ~self._invalid_hw[here, _local(cols, self.cols)]
 
-    def _bands(self, number: int, rows: range, cols: range) -> np.ndarray:
-        """Return the view of a product's bands."""
-        bands = self._raster.products[number].bands
-        return self.image_bhw[bands, _local(rows, self.rows), _local(cols, self.cols)]
+    def _place(self, part: Part) -> tuple[slice, slice]:
+        """Return the rows and columns of the canvas that a part covers."""
+        return self._slices(self._on_raster(part))
 
-    def _put_above(
-        self,
-        number: int,
-        order: int,
-        rows: range,
-        cols: range,
-        pixels_bhw: np.ndarray,
-        valid_hw: np.ndarray | None,
-    ) -> None:
-        """Put pixels of a layer that overlaps others where no higher one is seen."""
-        highest_hw = self._highest[number][_local(rows, self.rows), _local(cols, self.cols)]
+    def _on_raster(self, part: Part) -> Window:
+        """Return the pixels of the raster that a part covers."""
+        layer = self._raster.products[part.product].layers[part.order]
+        top, left = layer.window.top + part.window.top, layer.window.left + part.window.left
+        return replace(part.window, top=top, left=left)
+
+    def _pixels(self, part: Part) -> np.ndarray:
+        """Return the view of a part's pixels, uint8 [bands of the product, h, w]."""
+        rows, cols = self._place(part)
+        return self.image_bhw[self._raster.products[part.product].bands, rows, cols]
+
+    def _cover(self, part: Part, hole_hw: np.ndarray | None) -> None:
+        """Note that a part was put, valid but for `hole_hw`, bool [h, w]; None for no hole."""
+        rows, cols = self._place(part)
+        holes_px = 0 if hole_hw is None else np.count_nonzero(hole_hw, axis=1)
         with self._lock:
-            seen_hw = highest_hw <= order
+            self._parts[part.product].append(part)
+            self._uncovered_px[part.product][rows] -= part.window.width - holes_px
+            if hole_hw is not None:
+                if part.product not in self._holes:
+                    self._holes[part.product] = np.zeros(self._invalid_hw.shape, bool)
+                self._holes[part.product][rows, cols] = hole_hw
+
+    def _put_above(self, part: Part, pixels_bhw: np.ndarray, valid_hw: np.ndarray | None) -> None:
+        """Put pixels of a layer that overlaps others where no higher one is seen."""
+        rows, cols = self._place(part)
+        highest_hw = self._highest[part.product][rows, cols]
+        with self._lock:
+            seen_hw = highest_hw <= part.order
             if valid_hw is not None:
                 seen_hw &= valid_hw
-            np.copyto(self._bands(number, rows, cols), pixels_bhw, where=seen_hw)
-            highest_hw[seen_hw] = order + 1
+            np.copyto(self._pixels(part), pixels_bhw, where=seen_hw)
+            first_hw = seen_hw & (highest_hw == 0)
+            self._uncovered_px[part.product][rows] -= np.count_nonzero(first_hw, axis=1)
+            highest_hw[seen_hw] = part.order + 1
 
-    def _lacking(self, number: int, rows: range, cols: range) -> np.ndarray | None:
-        """Return bool [h, w], True where no layer of a product is valid; None for nowhere."""
-        pieces = [piece.within(rows, cols) for piece in self._pieces[number]]
-        whole = sum(len(p.rows) * len(p.cols) for p in pieces if p.valid_hw is None)
-        if whole == len(rows) * len(cols):
+    def _missing(self, number: int, where: Window) -> np.ndarray | None:
+        """Return bool [h, w], True where no layer of a product is valid; None for nowhere.
+
+        `where` lies inside the raster, and all of it has been put.
+        """
+        rows, cols = self._slices(where)
+        if not self._uncovered_px[number][rows].any():
             return None
-        highest = self._highest.get(number)
-        if highest is None:
-            lacking_hw = np.ones((len(rows), len(cols)), bool)
-        else:
-            lacking_hw = highest[_local(rows, self.rows), _local(cols, self.cols)] == 0
-        for piece in pieces:
-            here = _local(piece.rows, rows), _local(piece.cols, cols)
-            lacking_hw[here] = False if piece.valid_hw is None else ~piece.valid_hw
-        return lacking_hw if lacking_hw.any() else None
+        missing_hw = np.ones((where.height, where.width), bool)
+        for part in self._parts[number]:
+            covered = self._on_raster(part).intersection(where).relative_to(where)
+            missing_hw[covered.slices] = False
+        if number in self._holes:
+            missing_hw |= self._holes[number][rows, cols]
+        if number in self._highest:
+            missing_hw[self._highest[number][rows, cols] > 0] = False
+        return missing_hw
 
-    def _judge(self, inside: range) -> np.ndarray | None:
-        """Judge, fill and mirror sideways rows inside the raster; return what `finish` does."""
-        rows = _local(inside, self.rows)
-        across = range(max(0, self.cols.start), min(self.cols.stop, self._raster.width))
-        cols = _local(across, self.cols)
+    def _slices(self, where: Window) -> tuple[slice, slice]:
+        """Return the rows and columns of the canvas that show a window of the raster."""
+        top, left = where.top - self.rows.start, where.left - self.cols.start
+        return slice(top, top + where.height), slice(left, left + where.width)
+
+    def _settle(self, inside: range) -> np.ndarray | None:
+        """Fill and mirror sideways rows inside the raster; return what `finish` does."""
+        across = self._across
+        where = Window(top=inside.start, left=across.start, height=len(inside), width=len(across))
+        rows, cols = self._slices(where)
         image_bhw, invalid_hw = self.image_bhw[:, rows, cols], self._invalid_hw[rows, cols]
-        lacking = [
-            (product, lacking_hw)
+        missing = [
+            (product, found_hw)
             for number, product in enumerate(self._raster.products)
-            if (lacking_hw := self._lacking(number, inside, across)) is not None
+            if (found_hw := self._missing(number, where)) is not None
         ]
-        flawed = any(product.required for product, _ in lacking)
-        for product, lacking_hw in lacking:
+        flawed = any(product.required for product, _ in missing)
+        for product, found_hw in missing:
             if product.required:
-                invalid_hw |= lacking_hw
+                invalid_hw |= found_hw
         missing_hw: np.ndarray | None = None
-        for product, lacking_hw in lacking:
+        for product, found_hw in missing:
             if not product.required:
-                image_bhw[product.bands][:, lacking_hw] = 0
-                missing_hw = lacking_hw & ~invalid_hw
+                image_bhw[product.bands][:, found_hw] = 0
+                missing_hw = found_hw & ~invalid_hw
         if flawed:
             image_bhw[:, invalid_hw] = np.array(self._raster.fill, np.uint8)[:, None]
             self._flawed[rows] = invalid_hw.any(1)
-        self._mirror_cols(rows, across, flawed)
+        self._mirror_cols(rows, flawed)
         return missing_hw
 
-    def _mirror_cols(self, rows: slice, across: range, flawed: bool) -> None:
+    def _mirror_cols(self, rows: slice, flawed: bool) -> None:
         for outside in (
-            range(self.cols.start, across.start),
-            range(across.stop, self.cols.stop),
+            range(self.cols.start, self._across.start),
+            range(self._across.stop, self.cols.stop),
         ):
             if outside:
                 source = _mirror(outside, self._raster.width, self.cols)
@@ -246,13 +265,6 @@ def overlapping(layers: Sequence[Layer]) -> np.ndarray:
     ]
     # Every window meets itself.
     return np.array([np.count_nonzero(others) > 1 for others in met], bool)
-
-
-def _place(layer: Layer, part: Window) -> tuple[range, range]:
-    """Return the raster rows and columns of a window of a layer."""
-    top = layer.window.top + part.top
-    left = layer.window.left + part.left
-    return range(top, top + part.height), range(left, left + part.width)
 
 
 def _local(positions: range, origin: range) -> slice:

@@ -1,4 +1,4 @@
-"""Raster files: how they are opened, which of their pixels are valid, how windows are read."""
+"""Raster files: how they are found and opened, which pixels are valid, how windows are read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import threading
 import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
     from flair_engine.options import Nodata, OnError
     from flair_engine.reading.layers import Pixels
+
+SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".ecw")
+"""What is taken from a folder; a file given by name may be anything GDAL opens."""
 
 Opener: TypeAlias = "Callable[[], DatasetReader]"
 """Opens a dataset; called once per thread."""
@@ -61,7 +66,7 @@ def open_dataset(name: str) -> DatasetReader:
             return rasterio.open(name, sharing=False)
         except (RasterioError, ValueError, OverflowError, MemoryError) as error:
             raise SourceError(
-                f"{short(name)}: GDAL cannot open it ({first_line(error)}). Give a raster"
+                f"{short(name)}: GDAL cannot open it ({first_line(error)})", "give a raster"
             ) from error
 
 
@@ -69,7 +74,7 @@ def describe(name: str, opener: Opener | None = None) -> FileInfo:
     """Open a raster once and return what it says of itself. Raises SourceError."""
     with opener() if opener else open_dataset(name) as dataset:
         if dataset.count == 0 or dataset.height == 0 or dataset.width == 0:
-            raise SourceError(f"{short(name)}: holds no raster band: give one of its subdatasets")
+            raise SourceError(f"{short(name)}: holds no raster band", "give one of its subdatasets")
         alphas = [n for n, kind in enumerate(dataset.colorinterp, 1) if kind is ColorInterp.alpha]
         flags = dataset.mask_flag_enums[0]
         plain = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}
@@ -119,8 +124,8 @@ def choose_bands(
     """
     if outside := [n for n in numbers if not 1 <= n <= info.count]:
         raise SourceError(
-            f"{short(info.name)}: band {outside[0]} was asked for but the file has {info.count}: "
-            f"choose from 1 to {info.count}"
+            f"{short(info.name)}: band {outside[0]} was asked for but the file has {info.count}",
+            f"choose from 1 to {info.count}",
         )
     value = info.nodata if nodata is None else None if nodata == "none" else float(nodata)
     return BandChoice(
@@ -210,17 +215,12 @@ class FileLayer(AbstractContextManager["FileLayer"]):
     def _read_by_block(self, part: Window, out_bhw: np.ndarray) -> np.ndarray:
         valid_hw = np.zeros((part.height, part.width), bool)
         for block in blocks(part, self.block_px):
-            rows, cols = Window(
-                top=block.top - part.top,
-                left=block.left - part.left,
-                height=block.height,
-                width=block.width,
-            ).slices
+            rows, cols = block.relative_to(part).slices
             try:
                 valid = self._read(block, out_bhw[:, rows, cols])
             except (RasterioError, MemoryError) as error:
                 if self._on_error == "stop":
-                    raise ReadError(self._unreadable(block, error)) from error
+                    raise self._unreadable(block, error) from error
                 with self._lock:
                     self.skipped_blocks += 1
                 out_bhw[:, rows, cols] = 0
@@ -228,12 +228,13 @@ class FileLayer(AbstractContextManager["FileLayer"]):
             valid_hw[rows, cols] = True if valid is None else valid
         return valid_hw
 
-    def _unreadable(self, block: Window, error: Exception) -> str:
+    def _unreadable(self, block: Window, error: Exception) -> ReadError:
         row, col = block.top // self.block_px[0], block.left // self.block_px[1]
-        return (
+        return ReadError(
             f"{short(self.name)}: block ({row}, {col}), rows {block.top} to {block.bottom - 1}, "
             f"columns {block.left} to {block.right - 1}, cannot be decoded "
-            f"({first_line(error)}). Fetch the file again, or use --on-error skip"
+            f"({first_line(error)})",
+            "fetch the file again, or use --on-error skip",
         )
 
 
@@ -250,3 +251,35 @@ def all_equal(image_bhw: np.ndarray, value: int) -> np.ndarray:
 def short(name: str) -> str:
     """Return a dataset's name for messages: a VRT made in memory has its whole text as name."""
     return "joined files" if name.lstrip().startswith("<") else name
+
+
+def expand(names: Sequence[str]) -> list[str]:
+    """Return the files that names, folders and globs stand for, each once, in order of name.
+
+    Raises SourceError for one that stands for nothing.
+    """
+    files: dict[str, None] = {}
+    for name in names:
+        if Path(name).is_dir():
+            found = [str(p) for p in Path(name).iterdir() if p.suffix.lower() in SUFFIXES]
+            wanted = f"a folder without rasters ({', '.join(SUFFIXES)})"
+        elif any(sign in name for sign in "*?[") and not Path(name).exists():
+            found = glob(name, recursive=True)  # noqa: PTH207  the pattern may be absolute
+            wanted = "a pattern that matches no file"
+        else:
+            found = [name]
+            wanted = ""
+        if not found:
+            raise SourceError(f"{name}: is {wanted}", "check the path")
+        files.update(dict.fromkeys(sorted(found)))
+    return list(files)
+
+
+def describe_all(names: Sequence[str]) -> list[FileInfo]:
+    """Describe the files that `names` stand for. Raises SourceError."""
+    infos = []
+    for name in expand(names):
+        if not Path(name).exists() and "/vsi" not in name and ":" not in name:
+            raise SourceError(f"{name}: no such file", "check the path")
+        infos.append(describe(name))
+    return infos

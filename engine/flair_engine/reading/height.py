@@ -9,19 +9,17 @@ from rasterio.errors import RasterioError
 
 from flair_engine.errors import ReadError, SourceError, first_line
 from flair_engine.grid import Window
+from flair_engine.manifest import COUNTS_PER_METRE
 from flair_engine.reading.files import FileInfo, FileLayer, choose_bands, describe, short
-from flair_engine.reading.mosaic import PixelGrid, joined_infos, warper
+from flair_engine.reading.warp import joined_infos, warper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flair_engine.options import OnError
     from flair_engine.reading.layers import Pixels
+    from flair_engine.reading.pixel_grid import PixelGrid
     from flair_engine.reading.strips import Strip
-
-COUNTS_PER_METRE = 5
-"""E = clip(5 * max(DSM - DTM, 0), 0, 255): the encoding of the FLAIR training data (model cards:
-one count is 0.2 m), saturated at 51 m."""
 
 LOWEST_TALL = 25
 """Counts (5 m) that one pixel in a thousand exceeds wherever there are houses or trees; heights
@@ -34,10 +32,25 @@ def encode_height(dsm_m: np.ndarray, dtm_m: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(counts, 0, 255), np.uint8)
 
 
-class HeightCheck:
-    """Watches the elevation band of the first strips and warns where it cannot be height counts."""
+ENOUGH_PIXELS = 4_000_000
+"""Pixels that are looked at before they are judged."""
 
-    ENOUGH_PX = 4_000_000
+
+def check_heights(
+    strips: Iterable[Strip], band: int, notify: Callable[[str], None]
+) -> Iterator[Strip]:
+    """Pass strips on; `notify` where elevation `band` of the first cannot be height counts."""
+    check = HeightCheck(band)
+    for strip in strips:
+        if warning := check.observe(strip):
+            notify(warning)
+        yield strip
+    if warning := check.warning():
+        notify(warning)
+
+
+class HeightCheck:
+    """Judges the elevation band of the first strips, once."""
 
     def __init__(self, band: int) -> None:
         self._band = band
@@ -51,11 +64,11 @@ class HeightCheck:
         pixels = strip.image_bhw[self._band]
         pixels = pixels.ravel() if strip.valid_hw is None else pixels[strip.valid_hw]
         self._counts += np.bincount(pixels, minlength=256)
-        if self._counts.sum() < self.ENOUGH_PX:
+        if self._counts.sum() < ENOUGH_PIXELS:
             return None
-        return self.verdict()
+        return self.warning()
 
-    def verdict(self) -> str | None:
+    def warning(self) -> str | None:
         """Return what is wrong with the pixels seen so far, where they are not judged yet."""
         total = self._counts.sum()
         if self._done or total == 0:
@@ -84,15 +97,15 @@ class HeightLayer:
 
     def __init__(
         self,
-        grid: PixelGrid,
+        pixel_grid: PixelGrid,
         dsm: Sequence[FileInfo],
         dtm: Sequence[FileInfo],
         on_error: OnError = "stop",
     ) -> None:
         self.name = f"height ({short(dsm[0].name)} - {short(dtm[0].name)})"
-        self.window = Window(top=0, left=0, height=grid.height, width=grid.width)
+        self.window = Window(top=0, left=0, height=pixel_grid.height, width=pixel_grid.width)
         self.count = 1
-        self._models = [_Elevation(grid, infos, on_error) for infos in (dsm, dtm)]
+        self._models = [_Elevation(pixel_grid, infos, on_error) for infos in (dsm, dtm)]
         self.block_px = self._models[0].block_px
 
     @property
@@ -117,14 +130,15 @@ class HeightLayer:
 class _Elevation(FileLayer):
     """One elevation model in metres on the grid."""
 
-    def __init__(self, grid: PixelGrid, infos: Sequence[FileInfo], on_error: OnError) -> None:
+    def __init__(self, pixel_grid: PixelGrid, infos: Sequence[FileInfo], on_error: OnError) -> None:
         placed = joined_infos(infos)
         if placed is None:
             raise SourceError(
                 f"{short(infos[0].name)}: is on another grid than {len(infos) - 1} files given "
-                "with it: warp them to one with gdalwarp first"
+                "with it",
+                "warp them to one with gdalwarp first",
             )
-        opener = warper(grid, placed, (1,))
+        opener = warper(pixel_grid, placed, (1,))
         info = describe(infos[0].name, opener)
         super().__init__(info, choose_bands(info, (1,)), on_error=on_error, opener=opener)
         self.name = infos[0].name
@@ -137,8 +151,8 @@ class _Elevation(FileLayer):
         except RasterioError as error:
             raise ReadError(
                 f"{short(self.name)}: elevation of image rows {part.top} to {part.bottom - 1}, "
-                f"columns {part.left} to {part.right - 1} cannot be decoded ({first_line(error)}). "
-                "Fetch the file again"
+                f"columns {part.left} to {part.right - 1} cannot be decoded ({first_line(error)})",
+                "fetch the file again",
             ) from error
         known = (alpha > 0) & np.isfinite(metres)
         return np.where(known, metres, 0), known

@@ -1,29 +1,28 @@
-"""From the names a user gives to one raster: products, bands, grid, area."""
+"""Names that a user gives, put together to one raster: products, bands, grid."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from affine import Affine
-
 from flair_engine.errors import SourceError
+from flair_engine.grid import Window
+from flair_engine.manifest import ELEVATION
+from flair_engine.reading.files import describe_all
 from flair_engine.reading.height import HeightLayer
 from flair_engine.reading.layers import Product, Raster
-from flair_engine.reading.mosaic import PixelGrid, describe_all, grid_of, layers_on, span
+from flair_engine.reading.pixel_grid import PixelGrid, pixel_grid_of, span
+from flair_engine.reading.warp import layers_on
+from flair_engine.tolerances import EXTENT_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-
-    from flair_engine.grid import Grid, Window
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Inputs, ReadOptions
     from flair_engine.reading.files import FileInfo
     from flair_engine.reading.layers import Layer
 
-ELEVATION = "elevation"
 SUPPLIES = {"rvb": ("red", "green", "blue"), "irc": ("nir",), "ndsm": (ELEVATION,)}
 """Bands a product supplies: RVB in its own order, of IRC (near infrared, red, green) the first."""
 
@@ -44,7 +43,7 @@ class Opened:
     def skipped_blocks(self) -> int:
         """Blocks that could not be decoded and were left out."""
         layers = (layer for product in self.raster.products for layer in product.layers)
-        return sum(getattr(layer, "skipped_blocks", 0) for layer in layers)
+        return sum(layer.skipped_blocks for layer in layers)
 
     def close(self) -> None:
         """Close every file."""
@@ -59,70 +58,43 @@ def open_inputs(spec: ModelSpec, inputs: Inputs, options: ReadOptions) -> Opened
     Raises SourceError with the one thing to mend first.
     """
     groups = _groups(spec, inputs, options)
-    infos = {name: describe_all(getattr(inputs, name)) for name in (*groups, *_heights(inputs))}
+    infos = {name: describe_all(inputs.given[name]) for name in (*groups, *_heights(inputs))}
     leading = next(iter(groups))
     for name, numbers in groups.items():
         for info in infos[name]:
             _check_bands(info, numbers, _own_bands(spec, inputs))
-    grid = grid_of(
+    pixel_grid = pixel_grid_of(
         infos[leading],
         [info for group in infos.values() for info in group],
         gsd_m=spec.gsd_m,
         assumed_gsd_m=options.gsd_m,
         resample=options.resample,
     )
-    notices = _crs_notices(grid, infos)
+    notices = _crs_notices(pixel_grid, infos)
     products = [
-        _image_product(spec, grid, name, numbers, infos[name], options)
+        _image_product(spec, pixel_grid, name, numbers, infos[name], options)
         for name, numbers in groups.items()
     ]
-    notices += _extent_notices(grid, products, list(groups))
+    notices += _extent_notices(pixel_grid, products, list(groups))
     if inputs.dsm:
-        layer = HeightLayer(grid, infos["dsm"], infos["dtm"], options.on_error)
+        layer = HeightLayer(pixel_grid, infos["dsm"], infos["dtm"], options.on_error)
         position = spec.bands.index(ELEVATION)
         products.append(
             Product(bands=slice(position, position + 1), layers=[layer], required=False)
         )
     return Opened(
         raster=Raster(
-            height=grid.height,
-            width=grid.width,
+            height=pixel_grid.height,
+            width=pixel_grid.width,
             count=len(spec.bands),
             products=products,
             fill=tuple(round(mean) for mean in spec.normalization.mean),
         ),
-        pixel_grid=grid,
-        delivered=tuple((info.name, span(info, grid)) for info in infos[leading]),
+        pixel_grid=pixel_grid,
+        delivered=tuple((info.name, span(info, pixel_grid)) for info in infos[leading]),
         files=tuple(sorted({f for group in infos.values() for i in group for f in i.files})),
         notices=notices,
     )
-
-
-def selected_cores(
-    grid: Grid, pixel_grid: PixelGrid, bbox: Sequence[float] | None, aoi: str | None
-) -> np.ndarray | None:
-    """Return bool [rows, cols] of the cores a box or the shapes of a file touch; None for all.
-
-    `bbox` is xmin, ymin, xmax, ymax in the raster's CRS. Raises SourceError where nothing is.
-    """
-    if bbox is None and aoi is None:
-        return None
-    from rasterio.features import rasterize
-
-    shapes = _area_shapes(aoi, pixel_grid) if aoi else [_box(bbox or ())]
-    cores: np.ndarray = rasterize(
-        shapes,
-        out_shape=(grid.rows, grid.cols),
-        transform=pixel_grid.transform @ Affine.scale(grid.core_px),
-        all_touched=True,
-        dtype="uint8",
-    ).astype(bool)
-    if not cores.any():
-        what = aoi or f"the box {','.join(f'{edge:g}' for edge in bbox or ())}"
-        raise SourceError(
-            f"{what}: does not touch the images: check its coordinates against their CRS"
-        )
-    return cores
 
 
 def _groups(
@@ -130,21 +102,25 @@ def _groups(
 ) -> dict[str, tuple[int, ...] | None]:
     """Return the image products and 8-bit height given, and the band numbers read of each."""
     if inputs.images and (inputs.rvb or inputs.irc):
-        raise SourceError("images given both by INPUT and by --rvb/--irc: use one of the two")
+        raise SourceError("images given both by INPUT and by --rvb/--irc", "use one of the two")
     if not inputs.images and not inputs.rvb:
-        raise SourceError("no image given: name files as INPUT, or with --rvb and --irc")
+        raise SourceError("no image given", "name files as INPUT, or with --rvb and --irc")
     if bool(inputs.dsm) != bool(inputs.dtm):
-        raise SourceError("height needs both --dsm and --dtm, in metres: only one was given")
+        raise SourceError(
+            "height needs both --dsm and --dtm, one was given", "give the other, in metres"
+        )
     if inputs.ndsm and inputs.dsm:
-        raise SourceError("height given both by --ndsm and by --dsm/--dtm: use one of the two")
+        raise SourceError("height given both by --ndsm and by --dsm/--dtm", "use one of the two")
     if inputs.rvb and options.bands:
-        raise SourceError("--bands chooses bands of INPUT; RVB and IRC have theirs in known order")
-    given = [name for name in SUPPLIES if getattr(inputs, name)]
+        raise SourceError(
+            "--bands is for INPUT, RVB and IRC have theirs in known order", "leave it out"
+        )
+    given = [name for name in SUPPLIES if name in inputs.given]
     supplied = [band for name in given for band in SUPPLIES[name]]
     supplied += [ELEVATION] if inputs.dsm else []
     if useless := [band for band in supplied if band not in spec.bands]:
         raise SourceError(
-            f"{useless[0]} is given, but {spec.name} reads {', '.join(spec.bands)}: leave it out"
+            f"{useless[0]} is given, but {spec.name} reads {', '.join(spec.bands)}", "leave it out"
         )
     groups: dict[str, tuple[int, ...] | None] = {}
     if inputs.images:
@@ -152,12 +128,13 @@ def _groups(
         if options.bands and len(options.bands) != len(own):
             raise SourceError(
                 f"{len(options.bands)} band numbers given, the model wants {len(own)} of the "
-                f"images ({', '.join(own)}): name one for each"
+                f"images ({', '.join(own)})",
+                "name one for each",
             )
         groups["images"] = options.bands
     elif missing := [band for band in spec.bands if band not in supplied]:
         option = {"nir": "--irc", ELEVATION: "--ndsm, or --dsm and --dtm"}.get(missing[0], "--rvb")
-        raise SourceError(f"{spec.name} needs {missing[0]}, which is not given: add {option}")
+        raise SourceError(f"{spec.name} needs {missing[0]}, which is not given", f"add {option}")
     return groups | {name: tuple(range(1, len(SUPPLIES[name]) + 1)) for name in given}
 
 
@@ -167,7 +144,7 @@ def _heights(inputs: Inputs) -> tuple[str, ...]:
 
 def _own_bands(spec: ModelSpec, inputs: Inputs) -> list[str]:
     """Return the model's bands that images must hold: those no product supplies."""
-    supplied = {band for name in SUPPLIES if getattr(inputs, name) for band in SUPPLIES[name]}
+    supplied = {band for name in SUPPLIES if name in inputs.given for band in SUPPLIES[name]}
     return [b for b in spec.bands if b not in supplied and not (b == ELEVATION and inputs.dsm)]
 
 
@@ -176,20 +153,21 @@ def _check_bands(info: FileInfo, numbers: tuple[int, ...] | None, own: list[str]
         example = ",".join(str(n + 1) for n in range(len(own)))
         raise SourceError(
             f"{info.name}: has {info.count} band{'s'[: info.count != 1]}, the model wants "
-            f"{len(own)} ({', '.join(own)}): choose them with --bands {example}, or give the "
-            "products with --rvb, --irc, --dsm and --dtm"
+            f"{len(own)} ({', '.join(own)})",
+            f"choose them with --bands {example}, or give the "
+            "products with --rvb, --irc, --dsm and --dtm",
         )
     chosen = numbers or tuple(range(1, info.count + 1))
     if bad := [kind for n in chosen for kind in info.dtypes[n - 1 : n] if kind != "uint8"]:
         raise SourceError(
-            f"{info.name}: bands are {bad[0]}, the model wants uint8 (0..255 as delivered): "
-            "convert with gdal_translate -ot Byte -scale"
+            f"{info.name}: bands are {bad[0]}, the model wants uint8 (0..255 as delivered)",
+            "convert with gdal_translate -ot Byte -scale",
         )
 
 
 def _image_product(
     spec: ModelSpec,
-    grid: PixelGrid,
+    pixel_grid: PixelGrid,
     name: str,
     numbers: tuple[int, ...] | None,
     infos: Sequence[FileInfo],
@@ -204,7 +182,7 @@ def _image_product(
         bands = slice(start, start + len(SUPPLIES[name]))
         validity_bands = None
     layers: list[Layer] = layers_on(
-        grid,
+        pixel_grid,
         infos,
         numbers or tuple(range(1, infos[0].count + 1)),
         validity_bands=validity_bands,
@@ -214,66 +192,34 @@ def _image_product(
     return Product(bands=bands, layers=layers, required=name != "ndsm")
 
 
-def _crs_notices(grid: PixelGrid, infos: dict[str, list[FileInfo]]) -> list[str]:
+def _crs_notices(pixel_grid: PixelGrid, infos: dict[str, list[FileInfo]]) -> list[str]:
     nameless = [
         info.name
         for group in infos.values()
         for info in group
-        if info.crs and info.crs.to_epsg() is None and grid.crs and grid.crs.to_epsg()
+        if info.crs and info.crs.to_epsg() is None and pixel_grid.crs and pixel_grid.crs.to_epsg()
     ]
     if not nameless:
         return []
     others = f" and {len(nameless) - 1} more" if len(nameless) > 1 else ""
-    return [f"{nameless[0]}{others}: CRS without a name, taken as {grid.crs} by its definition"]
+    return [
+        f"{nameless[0]}{others}: CRS without a name, taken as {pixel_grid.crs} by its definition"
+    ]
 
 
-def _extent_notices(grid: PixelGrid, products: Sequence[Product], names: list[str]) -> list[str]:
+def _extent_notices(
+    pixel_grid: PixelGrid, products: Sequence[Product], names: list[str]
+) -> list[str]:
+    whole = Window(top=0, left=0, height=pixel_grid.height, width=pixel_grid.width)
+
     def covered(product: Product) -> float:
-        return sum(
-            max(0, min(w.bottom, grid.height) - max(w.top, 0))
-            * max(0, min(w.right, grid.width) - max(w.left, 0))
-            for w in (layer.window for layer in product.layers)
-        ) / (grid.height * grid.width)
+        inside = (layer.window.intersection(whole).pixels for layer in product.layers)
+        return sum(inside) / whole.pixels
 
     shares = [covered(product) for product in products]
     return [
         f"{name} covers {share:.1%} of the raster, {names[0]} {shares[0]:.1%}: what one of them "
         "lacks " + ("counts as height 0" if name == "ndsm" else "becomes nodata")
         for name, share in zip(names[1:], shares[1:], strict=True)
-        if abs(share - shares[0]) > 1e-6
+        if abs(share - shares[0]) > EXTENT_TOLERANCE
     ]
-
-
-def _area_shapes(path: str, pixel_grid: PixelGrid) -> list[object]:
-    try:
-        import fiona
-    except ImportError as error:
-        raise SourceError(
-            f"{path}: reading areas of interest needs one more package. "
-            "Run: pip install 'flair-engine[aoi]'"
-        ) from error
-    from rasterio.crs import CRS
-    from rasterio.warp import transform_geom
-
-    try:
-        with fiona.open(path) as features:
-            crs = CRS.from_wkt(features.crs_wkt) if features.crs_wkt else pixel_grid.crs
-            shapes = [feature.geometry.__geo_interface__ for feature in features]
-    except (fiona.errors.FionaError, OSError) as error:
-        raise SourceError(f"{path}: cannot be read ({error}): give a vector file") from error
-    if not shapes:
-        raise SourceError(f"{path}: holds no shape: give a vector file with areas")
-    if crs != pixel_grid.crs:
-        shapes = [transform_geom(crs, pixel_grid.crs, shape) for shape in shapes]
-    return shapes
-
-
-def _box(bbox: Sequence[float]) -> object:
-    left, bottom, right, top = bbox
-    if left >= right or bottom >= top:
-        raise SourceError(
-            f"the box {','.join(f'{edge:g}' for edge in bbox)} is empty: give "
-            "xmin,ymin,xmax,ymax in the CRS of the images"
-        )
-    ring = [(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)]
-    return {"type": "Polygon", "coordinates": [ring]}

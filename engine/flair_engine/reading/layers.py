@@ -1,4 +1,4 @@
-"""What is segmented: layers of pixels on one grid, grouped by the bands they supply."""
+"""The raster that is segmented: layers of pixels on one grid, grouped by the bands they supply."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ class Layer(Protocol):
         They are put into `out_bhw` where it is given, uint8 [bands, h, w] of any strides. Raises
         ReadError where a block cannot be decoded.
         """
+
+    @property
+    def skipped_blocks(self) -> int:
+        """Blocks that could not be decoded and were left out on request."""
 
     def close(self) -> None:
         """Give back what reading opened; reading again is allowed."""
@@ -100,6 +104,11 @@ class ArrayLayer:
     def block_px(self) -> tuple[int, int]:
         """One row: memory has no blocks."""
         return 1, self.window.width
+
+    @property
+    def skipped_blocks(self) -> int:
+        """Return 0: nothing is decoded."""
+        return 0
 
     def read(self, part: Window, out_bhw: np.ndarray | None = None) -> Pixels:
         """Return a view, or a copy in `out_bhw`."""

@@ -1,28 +1,28 @@
-"""What strips of one panel need of each layer, and how far that has been given out to decode.
+"""The order of decoding: what the strips of a panel need of each layer, given out once.
 
-Layers are decoded in bands of whole blocks, from the top, each pixel once; a canvas holds the rows
+Layers are decoded in whole rows of blocks, from the top, each pixel once; a canvas holds the rows
 of several strips.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flair_engine.grid import Grid, Window, blocks, ceil_div, reflected
-from flair_engine.reading.canvas import Canvas, Memory, overlapping
+from flair_engine.grid import Cores, Grid, Window, blocks, ceil_div, reflected
+from flair_engine.reading.canvas import Canvas, Memory, Part, overlapping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flair_engine.reading.layers import Layer, Raster
 
-MIN_BAND_PX = 256
+MIN_ROWS = 256
 """Rows decoded at a time at least: files are often stored in strips of a few rows."""
 
-PART_PX = 2**19
+PART_PIXELS = 2**19
 """Pixels one thread decodes at a time, about: so few that threads end together, so many that
 calls do not count."""
 
@@ -32,9 +32,6 @@ CANVAS_BYTES = 512 * 2**20
 CANVAS_CORES = 3
 """Rows of cores in a canvas beside its first tile: with fewer the canvas before the last could
 still be in use, with more memory is used again less often."""
-
-Part: TypeAlias = "tuple[int, int, Window]"
-"""Number of a product, order of a layer in it, window of that layer: arguments of `Canvas.put`."""
 
 
 @dataclass(slots=True)
@@ -47,34 +44,30 @@ class ReadCounter:
     """Valid pixels of cores without a product that is not required (height)."""
 
 
-def panels(grid: Grid, raster: Raster, cores: range) -> list[range]:
-    """Cut columns of cores so that the pixels held for one panel take about CANVAS_BYTES."""
-    bytes_per_column = 2 * _bytes_per_px(raster) * _canvas_rows(grid, raster)
-    count = max(1, CANVAS_BYTES // (bytes_per_column * grid.core_px))
+def panels(area: Cores, raster: Raster) -> list[Cores]:
+    """Cut an area by columns so that the pixels held for one panel take about CANVAS_BYTES."""
+    bytes_per_column = 2 * _bytes_per_px(raster) * _canvas_rows(area.grid, raster)
+    count = max(1, CANVAS_BYTES // (bytes_per_column * area.grid.core_px))
     return [
-        range(start, min(start + count, cores.stop))
-        for start in range(cores.start, cores.stop, count)
+        replace(area, cols=area.cols[start : start + count])
+        for start in range(0, len(area.cols), count)
     ]
 
 
-class Panel:
-    """What strips of one panel need, and how far its layers have been given out to decode."""
+class Schedule:
+    """What strips `rows` of a panel need, and how far its layers have been given out to decode."""
 
     def __init__(
-        self,
-        raster: Raster,
-        grid: Grid,
-        cores: range,
-        rows: Sequence[int],
-        counter: ReadCounter,
+        self, raster: Raster, panel: Cores, rows: Sequence[int], counter: ReadCounter
     ) -> None:
+        grid, cores = panel.grid, panel.cols
         size, margin = grid.core_px, grid.margin_px
         self._grid, self._cores, self._counter = grid, cores, counter
         self.cols = range(cores.start * size - margin, cores.stop * size + margin)
         # In a narrow last panel the mirror reaches further left than the strips themselves.
         lowest = _lowest(self.cols, grid.width)
-        self._cols = range(lowest, self.cols.stop)
-        inside = range(max(0, lowest), min(self._cols.stop, grid.width))
+        self._canvas_cols = range(lowest, self.cols.stop)
+        inside = range(max(0, lowest), min(self._canvas_cols.stop, grid.width))
         self._feeds = [
             feed
             for number, product in enumerate(raster.products)
@@ -101,7 +94,7 @@ class Panel:
         """Return a canvas that begins with strip `i`."""
         start = self._keep_from[i]
         rows = range(start, start + self._canvas_rows)
-        return Canvas(self._raster, rows, self._cols, self._stacked, self._memory)
+        return Canvas(self._raster, rows, self._canvas_cols, self._stacked, self._memory)
 
     def reach(self, i: int) -> int:
         """Return the row below the last that decoding and mirroring strip `i` writes."""
@@ -109,23 +102,18 @@ class Panel:
         inside = min(bottom, self._grid.height)
         return max([bottom, *(feed.end(inside) for feed in self._feeds)])
 
-    def given_out(self, start: int) -> list[Part]:
-        """Return what has been given out of the rows from `start`."""
-        return [
-            (feed.number, feed.order, part)
-            for feed in self._feeds
-            if (part := feed.given_out(start))
-        ]
+    def given_out_from(self, start: int) -> list[Part]:
+        """Return what has been given out of the raster rows from `start`."""
+        return [part for feed in self._feeds if (part := feed.given_out_from(start))]
 
-    def parts(self, i: int) -> list[Part]:
-        """Give out what strip `i` needs and has not been given out yet."""
+    def give_out(self, i: int) -> list[Part]:
+        """Give out what strip `i` needs and has not been given out yet: it moves every feed."""
         start, until = max(0, self._keep_from[i]), min(self.span(i).stop, self._grid.height)
         parts = []
         for feed in self._feeds:
-            for part in feed.parts(start, until):
-                feed.last = i
-                self._counter.blocks += sum(1 for _ in blocks(part, feed.layer.block_px))
-                parts.append((feed.number, feed.order, part))
+            given = feed.give_out(start, until, strip=i)
+            self._counter.blocks += sum(feed.blocks_in(part) for part in given)
+            parts += given
         return parts
 
     def finish(self, i: int, canvas: Canvas) -> None:
@@ -142,7 +130,7 @@ class Panel:
         """Count pixels of wanted cores, each once; `missing_hw` begins at raster row `first`."""
         new = max(first, self._counted_to)
         wanted = self._is_core[new : first + len(missing_hw)]
-        size, left = self._grid.core_px, max(0, self._cols.start)
+        size, left = self._grid.core_px, max(0, self._canvas_cols.start)
         cols = slice(self._cores.start * size - left, self._cores.stop * size - left)
         self._counter.missing += int(np.count_nonzero(missing_hw[new - first :][wanted, cols]))
 
@@ -157,14 +145,14 @@ class _Feed:
 
     def __init__(self, number: int, order: int, layer: Layer, height: int, cols: range) -> None:
         window = layer.window
-        self.number, self.order, self.layer = number, order, layer
-        self.decoded_to = 0
+        self._number, self._order, self._layer = number, order, layer
+        self._given_to = 0
         """Raster row below the last given out."""
-        self.last = -1
+        self._last_strip = -1
         """The strip that was last given something."""
         self._rows = range(max(0, window.top), min(window.bottom, height))
         self._cols = range(max(window.left, cols.start), min(window.right, cols.stop))
-        self._step = band_height(layer)
+        self._step = rows_at_once(layer)
 
     @property
     def covers_some(self) -> bool:
@@ -172,32 +160,40 @@ class _Feed:
         return bool(self._rows and self._cols)
 
     def end(self, until: int) -> int:
-        """Return the raster row that decoding whole bands down to `until` reaches."""
+        """Return the raster row that decoding whole rows of blocks down to `until` reaches."""
         if until <= self._rows.start:
             return until
-        top = self.layer.window.top
-        bands = ceil_div(min(until, self._rows.stop) - top, self._step)
-        return min(top + bands * self._step, self._rows.stop)
+        top = self._layer.window.top
+        steps = ceil_div(min(until, self._rows.stop) - top, self._step)
+        return min(top + steps * self._step, self._rows.stop)
 
-    def given_out(self, start: int) -> Window | None:
-        """Return the window of the layer that has been given out of raster rows from `start`."""
-        rows = range(max(start, self._rows.start), self.decoded_to)
-        return self._part(rows) if rows else None
+    def given_out_from(self, start: int) -> Part | None:
+        """Return what has been given out of the raster rows from `start`."""
+        rows = range(max(start, self._rows.start), self._given_to)
+        return self._part(self._window(rows)) if rows else None
 
-    def parts(self, start: int, until: int) -> list[Window]:
-        """Return windows of the layer with what is not given out yet of raster rows from `start`.
+    def give_out(self, start: int, until: int, *, strip: int) -> list[Part]:
+        """Give out to a strip what is not given out yet of the raster rows from `start`.
 
-        Whole bands down to `until`, cut at blocks.
+        Whole rows of blocks down to `until`, cut at blocks.
         """
-        first, stop = max(start, self.decoded_to, self._rows.start), self.end(until)
+        first, stop = max(start, self._given_to, self._rows.start), self.end(until)
         if until <= self._rows.start or first >= stop:
             return []
-        self.decoded_to = stop
-        return split(self._part(range(first, stop)), self.layer.block_px)
+        self._given_to, self._last_strip = stop, strip
+        windows = split(self._window(range(first, stop)), self._layer.block_px)
+        return [self._part(window) for window in windows]
 
-    def _part(self, rows: range) -> Window:
+    def blocks_in(self, part: Part) -> int:
+        """Return how many blocks of the layer a part touches."""
+        return sum(1 for _ in blocks(part.window, self._layer.block_px))
+
+    def _part(self, window: Window) -> Part:
+        return Part(product=self._number, order=self._order, window=window)
+
+    def _window(self, rows: range) -> Window:
         """Return raster rows as a window of the layer, all of the panel's columns."""
-        window = self.layer.window
+        window = self._layer.window
         return Window(
             top=rows.start - window.top,
             left=self._cols.start - window.left,
@@ -207,8 +203,8 @@ class _Feed:
 
     def close_after(self, i: int) -> None:
         """Close the layer where strip `i` was the last to be given its rows."""
-        if self.decoded_to >= self._rows.stop and self.last == i:
-            self.layer.close()
+        if self._given_to >= self._rows.stop and self._last_strip == i:
+            self._layer.close()
 
 
 def _lowest(span: range, size: int) -> int:
@@ -222,10 +218,10 @@ def _bytes_per_px(raster: Raster) -> int:
 
 
 def _canvas_rows(grid: Grid, raster: Raster) -> int:
-    """Return the rows of a canvas: a tile, CANVAS_CORES more, and the deepest band begun."""
+    """Return the rows of a canvas: a tile, CANVAS_CORES more, and the most rows decoded at once."""
     deepest = max(
         (
-            min(band_height(layer), layer.window.height)
+            min(rows_at_once(layer), layer.window.height)
             for product in raster.products
             for layer in product.layers
         ),
@@ -234,16 +230,16 @@ def _canvas_rows(grid: Grid, raster: Raster) -> int:
     return grid.tile_px + CANVAS_CORES * grid.core_px + deepest
 
 
-def band_height(layer: Layer) -> int:
-    """Return how many rows are decoded at a time: whole blocks, MIN_BAND_PX at least."""
+def rows_at_once(layer: Layer) -> int:
+    """Return how many rows are decoded at a time: whole blocks, MIN_ROWS at least."""
     block_height, _ = layer.block_px
-    return block_height * ceil_div(MIN_BAND_PX, block_height)
+    return block_height * ceil_div(MIN_ROWS, block_height)
 
 
 def split(window: Window, block_px: tuple[int, int]) -> list[Window]:
-    """Cut a window at edges of blocks into windows of about PART_PX, a block at least."""
+    """Cut a window at edges of blocks into windows of about PART_PIXELS, a block at least."""
     block_height, block_width = block_px
     blocks_across = ceil_div(window.width, block_width)
-    across = max(1, min(blocks_across, PART_PX // (block_width * block_height)))
-    down = max(1, PART_PX // (min(across * block_width, window.width) * block_height))
+    across = max(1, min(blocks_across, PART_PIXELS // (block_width * block_height)))
+    down = max(1, PART_PIXELS // (min(across * block_width, window.width) * block_height))
     return list(blocks(window, (down * block_height, across * block_width)))

@@ -1,4 +1,4 @@
-"""Reads a raster strip by strip: every block decoded once, in parallel, the overlap kept.
+"""Strips of a raster: every block decoded once, in parallel, the overlap kept.
 
 A strip is the tiles of one row of cores within one panel of columns. Blocks are decoded straight
 into a canvas of many rows, strips are views of it, and consecutive strips share twice the margin
@@ -13,17 +13,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flair_engine.grid import Grid, Window
-from flair_engine.reading.schedule import Panel, ReadCounter
+from flair_engine.grid import Cores, Grid, Window
+from flair_engine.reading.schedule import ReadCounter, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import numpy as np
 
-    from flair_engine.reading.canvas import Canvas
+    from flair_engine.reading.canvas import Canvas, Part
     from flair_engine.reading.layers import Raster
-    from flair_engine.reading.schedule import Part
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,84 +31,68 @@ class Strip:
 
     i: int
     """Row of cores in the grid."""
-    cores: range
-    """Columns of cores."""
-    grid: Grid
+    panel: Cores
     image_bhw: np.ndarray
     """uint8 [bands, tile_px, len(cores) * core_px + 2 * margin_px]."""
     valid_hw: np.ndarray | None
     """bool like `image_bhw` without bands; None where every pixel is valid."""
 
-    def tile(self, j: int) -> np.ndarray:
-        """Return the view uint8 [bands, tile_px, tile_px] of tile (i, j)."""
-        left = (j - self.cores.start) * self.grid.core_px
-        return self.image_bhw[:, :, left : left + self.grid.tile_px]
+    @property
+    def cores(self) -> range:
+        """Columns of cores."""
+        return self.panel.cols
 
     @property
     def window(self) -> Window:
         """Return the pixels of the raster that the cores cover."""
-        first, last = (self.grid.core(self.i, j) for j in (self.cores[0], self.cores[-1]))
-        return Window(
-            top=first.top, left=first.left, height=first.height, width=last.right - first.left
-        )
+        return self.panel.strip(self.i)
+
+    def tile(self, j: int) -> np.ndarray:
+        """Return the view uint8 [bands, tile_px, tile_px] of tile (i, j)."""
+        grid = self.panel.grid
+        left = (j - self.cores.start) * grid.core_px
+        return self.image_bhw[:, :, left : left + grid.tile_px]
 
     def core_valid(self, j: int) -> np.ndarray | None:
         """Return the validity bool [h, w] of core (i, j), cut at the raster's edge."""
         if self.valid_hw is None:
             return None
-        core, margin = self.grid.core(self.i, j), self.grid.margin_px
-        left = (j - self.cores.start) * self.grid.core_px + margin
+        grid = self.panel.grid
+        core, margin = grid.core(self.i, j), grid.margin_px
+        left = (j - self.cores.start) * grid.core_px + margin
         return self.valid_hw[margin : margin + core.height, left : left + core.width]
 
 
 def read_strips(
-    raster: Raster,
-    grid: Grid,
-    cores: range,
-    rows: Sequence[int],
-    *,
-    threads: int,
-    counter: ReadCounter,
+    raster: Raster, panel: Cores, rows: Sequence[int], *, threads: int, counter: ReadCounter
 ) -> Iterator[Strip]:
-    """Yield the strips of the panel `cores`, for each of the ascending core `rows`.
+    """Yield the strips of a panel for each of the ascending core `rows`.
 
     Raises ReadError where a block cannot be decoded.
     """
-    panel = Panel(raster, grid, cores, rows, counter)
+    schedule = Schedule(raster, panel, rows, counter)
     waiting = deque(rows)
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-
-        def load() -> _Load:
-            """Give the threads all that one more canvas has room for."""
-            canvas = panel.canvas(waiting[0])
-            kept = panel.given_out(canvas.rows.start)
-            strips = deque[tuple[int, list[Future[None]]]]()
-            while waiting and panel.reach(waiting[0]) <= canvas.rows.stop:
-                i = waiting.popleft()
-                strips.append((i, [pool.submit(canvas.put, *part) for part in panel.parts(i)]))
-            return _Load(canvas, kept, strips)
-
         try:
-            current, following = load(), None
+            current, following = _load(schedule, waiting, pool), None
             while current.strips:
                 i, decoding = current.strips.popleft()
                 # Early, so that the threads never run out of work; not earlier, so that the canvas
                 # before this one is not in use any more.
                 if waiting and not following and len(current.strips) < 2:
-                    following = load()
+                    following = _load(schedule, waiting, pool)
                 for future in decoding:
                     future.result()
-                panel.finish(i, current.canvas)
+                schedule.finish(i, current.canvas)
                 yield Strip(
                     i=i,
-                    cores=cores,
-                    grid=grid,
-                    image_bhw=current.canvas.image(panel.span(i), panel.cols),
-                    valid_hw=current.canvas.valid(panel.span(i), panel.cols),
+                    panel=panel,
+                    image_bhw=current.canvas.image(schedule.span(i), schedule.cols),
+                    valid_hw=current.canvas.valid(schedule.span(i), schedule.cols),
                 )
                 if following and not current.strips:
                     for part in following.kept:
-                        following.canvas.take(current.canvas, *part)
+                        following.canvas.take(current.canvas, part)
                     current, following = following, None
         finally:
             pool.shutdown(cancel_futures=True)
@@ -126,6 +109,17 @@ class _Load:
     """Row of cores, and what must be done before it can be cut out."""
 
 
+def _load(schedule: Schedule, waiting: deque[int], pool: ThreadPoolExecutor) -> _Load:
+    """Give the threads all the `waiting` strips that one more canvas has room for."""
+    canvas = schedule.canvas(waiting[0])
+    kept = schedule.given_out_from(canvas.rows.start)
+    strips = deque[tuple[int, list[Future[None]]]]()
+    while waiting and schedule.reach(waiting[0]) <= canvas.rows.stop:
+        i = waiting.popleft()
+        strips.append((i, [pool.submit(canvas.put, part) for part in schedule.give_out(i)]))
+    return _Load(canvas, kept, strips)
+
+
 def sample_tiles(raster: Raster, grid: Grid, count: int, threads: int) -> list[np.ndarray]:
     """Return at most `count` tiles spread evenly over the grid, uint8 [bands, tile, tile] each.
 
@@ -136,7 +130,7 @@ def sample_tiles(raster: Raster, grid: Grid, count: int, threads: int) -> list[n
     tiles = []
     for i, j in cells:
         counter = ReadCounter()  # these reads are no part of the run
-        cores = range(j, j + 1)
-        (strip,) = read_strips(raster, grid, cores, [i], threads=threads, counter=counter)
+        cell = Cores(grid=grid, rows=range(i, i + 1), cols=range(j, j + 1))
+        (strip,) = read_strips(raster, cell, [i], threads=threads, counter=counter)
         tiles.append(strip.tile(j))
     return tiles

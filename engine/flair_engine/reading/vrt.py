@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flair_engine.reading.files import BandChoice, FileInfo
+
+
+class Placed(NamedTuple):
+    """A file, and the row and column of its first pixel on a grid that several share."""
+
+    info: FileInfo
+    row: int
+    col: int
+
 
 GDAL_TYPES = {
     "uint8": "Byte",
@@ -22,16 +31,16 @@ GDAL_TYPES = {
 }
 
 
-def joined_vrt(placed: Sequence[tuple[FileInfo, int, int]], choice: BandChoice) -> str:
-    """Return the text of a VRT with the chosen bands of (file, row, column) placed files.
+def joined_vrt(placed: Sequence[Placed], choice: BandChoice) -> str:
+    """Return the text of a VRT with the chosen bands of placed files.
 
     Bands carry no colour interpretation, so that none is mistaken for alpha; a mask or an alpha
     band that is not chosen becomes the VRT's mask.
     """
-    first = placed[0][0]
-    top, left = min(row for _, row, _ in placed), min(col for _, _, col in placed)
-    height = max(row + info.height for info, row, _ in placed) - top
-    width = max(col + info.width for info, _, col in placed) - left
+    first = placed[0].info
+    top, left = min(at.row for at in placed), min(at.col for at in placed)
+    height = max(at.row + at.info.height for at in placed) - top
+    width = max(at.col + at.info.width for at in placed) - left
     root = ET.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
     if first.crs:
         ET.SubElement(root, "SRS").text = first.crs.to_wkt()
@@ -39,7 +48,7 @@ def joined_vrt(placed: Sequence[tuple[FileInfo, int, int]], choice: BandChoice) 
     t = first.transform
     geo = (origin[0], t.a, t.b, origin[1], t.d, t.e)
     ET.SubElement(root, "GeoTransform").text = ", ".join(map(repr, geo))
-    shifted = [(info, row - top, col - left) for info, row, col in placed]
+    shifted = [Placed(at.info, at.row - top, at.col - left) for at in placed]
     for number, source in enumerate(choice.numbers, start=1):
         kind = GDAL_TYPES.get(first.dtypes[source - 1], "Float32")
         band = ET.SubElement(root, "VRTRasterBand", dataType=kind, band=str(number))
@@ -52,9 +61,7 @@ def joined_vrt(placed: Sequence[tuple[FileInfo, int, int]], choice: BandChoice) 
     return ET.tostring(root, encoding="unicode")
 
 
-def _add_sources(
-    band: ET.Element, placed: Sequence[tuple[FileInfo, int, int]], source_band: str
-) -> None:
+def _add_sources(band: ET.Element, placed: Sequence[Placed], source_band: str) -> None:
     for info, row, col in placed:
         source = ET.SubElement(band, "SimpleSource")
         name = info.name if info.name.startswith("/vsi") else str(Path(info.name).resolve())

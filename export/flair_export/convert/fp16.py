@@ -1,4 +1,4 @@
-"""The way from an FP32 ONNX file to an FP16 one: measured, converted, compared, put in place.
+"""FP16 files: measured, converted from FP32 ones and compared with them.
 
 ONNX Runtime on a CPU widens FP16 to FP32 around each operation, so what is compared here is the
 rounding of the weights alone; what a GPU's FP16 arithmetic adds is judged where a plan is built.
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import onnx
 
 from flair_engine.manifest import read_model_spec
-from flair_export.convert.fp16_graph import casts, largest_activations, to_fp16
+from flair_engine.tolerances import FP16_FILE_EQUAL
+from flair_export.convert.fp16_graph import largest_activations, to_fp16
 from flair_export.errors import ExportError
 from flair_export.proof.compare import Comparison, compare_files
 from flair_export.proof.samples import check_images, sources
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 MEASURED_TILES = 16
 """Tiles of each origin whose activations are measured."""
-LEAST = 0.995
-"""Least share of equal labels; below it the file is not written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,14 +39,14 @@ class Fp16Verdict(Comparison):
     largest: tuple[tuple[str, float], ...]
     """Tensors and their largest absolute value, largest first; FP16 ends at 65,504."""
     kept_fp32: tuple[str, ...]
-    casts: tuple[str, ...]
+    """Layers that stay FP32 between Casts, so as not to overflow."""
 
 
 def convert_to_fp16(
     model: Path,
     output: Path,
     images: Sequence[Path] = (),
-    progress: Callable[[str], None] = lambda _: None,
+    status: Callable[[str], None] = lambda _: None,
 ) -> Fp16Verdict:
     """Write the FP16 form of the FP32 file `model` to `output` and compare the two.
 
@@ -57,23 +56,23 @@ def convert_to_fp16(
     check_images(images, spec.bands)
     full = onnx.load(str(model))
     to_fp16(full)  # refuses what cannot be converted before the long work
-    progress("measuring activations")
+    status("measuring activations")
     largest = largest_activations(full, _measured(spec, images))
-    progress("converting to FP16")
-    conversion = to_fp16(full, largest)
-    write_model(output, conversion.model)
-    found = compare_files(spec, (model, output), sources(spec, images), progress)
+    status("converting to FP16")
+    converted = to_fp16(full, largest)
+    write_model(output, converted.model)
+    found = compare_files(spec, (model, output), sources(spec, images), status)
     verdict = Fp16Verdict(
         sources=found.sources,
         classes=found.classes,
         largest=tuple(sorted(largest.items(), key=lambda entry: -entry[1])),
-        kept_fp32=conversion.kept_fp32,
-        casts=tuple(casts(conversion.model)),
+        kept_fp32=converted.kept_fp32,
     )
-    if verdict.total.share < LEAST:
+    if verdict.total.share < FP16_FILE_EQUAL:
         raise ExportError(
             f"{verdict.total.share:.4%} of labels of the FP16 file agree with FP32, at least "
-            f"{LEAST:.1%} have to: keep the FP32 file"
+            f"{FP16_FILE_EQUAL:.1%} have to",
+            "keep the FP32 file",
         )
     return verdict
 

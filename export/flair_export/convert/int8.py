@@ -1,7 +1,7 @@
-"""The way from an FP32 ONNX file to an INT8 one: measured on images, converted, compared.
+"""INT8 files: measured on images, converted from FP32 ones and compared with them.
 
 Ranges come from some tiles of the calibration images and the labels are compared on other tiles of
-them. ONNX Runtime computes the file in integers here as `flair-run` does, so the agreement is that
+them. ONNX Runtime computes the file in INT8 here as `flair-run` does, so the agreement is that
 of the whole change, and the manifest keeps it.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from flair_engine.manifest import attach_manifest, read_model_spec
+from flair_engine.tolerances import INT8_FILE_EQUAL
 from flair_export.convert.int8_graph import quantized_tensors, to_int8
 from flair_export.convert.ranges import measured_ranges
 from flair_export.errors import ExportError
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
     from flair_export.proof.samples import Source
 
-LEAST = 0.99
-"""Least share of equal labels; below it the file is not written."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Int8Verdict(Comparison):
@@ -38,8 +36,8 @@ class Int8Verdict(Comparison):
 
     measured: str
     """The tiles whose ranges were taken."""
-    integer: tuple[str, ...]
-    """Convolutions that compute in integers."""
+    int8: tuple[str, ...]
+    """Convolutions that compute in INT8."""
     kept_fp32: tuple[str, ...]
     """Convolutions that stay FP32."""
 
@@ -49,7 +47,7 @@ def convert_to_int8(
     output: Path,
     calibrate: Sequence[Path],
     images: Sequence[Path] = (),
-    progress: Callable[[str], None] = lambda _: None,
+    status: Callable[[str], None] = lambda _: None,
 ) -> Int8Verdict:
     """Write the INT8 form of the FP32 file `model` to `output` and compare the two.
 
@@ -63,31 +61,31 @@ def convert_to_int8(
     full = onnx.load(str(model))
     names = quantized_tensors(full)  # refuses what cannot be converted before the long work
     measured, others = calibration(spec, calibrate)
-    ranges = measured_ranges(full, names, _shown(measured, progress))
-    progress("converting to INT8")
-    quantization = to_int8(full, ranges)
-    write_model(output, quantization.model)
+    ranges = measured_ranges(full, names, _shown(measured, status))
+    status("converting to INT8")
+    converted = to_int8(full, ranges)
+    write_model(output, converted.model)
     compared = [others, *([image_source(spec, images)] if images else [])]
-    found = compare_files(spec, (model, output), compared, progress)
-    if found.total.share < LEAST:
+    found = compare_files(spec, (model, output), compared, status)
+    if found.total.share < INT8_FILE_EQUAL:
         raise ExportError(
             f"{found.total.share:.2%} of labels of the INT8 file agree with FP32, at least "
-            f"{LEAST:.0%} have to: give more --calibrate images of the kind to be mapped, or keep "
-            "the FP32 file"
+            f"{INT8_FILE_EQUAL:.0%} have to",
+            "give more --calibrate images of the kind to be mapped, or keep the FP32 file",
         )
-    converted = read_model_spec(output)
-    attach_manifest(quantization.model, replace(converted, agreement_fp32=found.total.share))
-    write_model(output, quantization.model)
+    int8_spec = replace(spec, precision="int8", agreement_fp32=found.total.share)
+    attach_manifest(converted.model, int8_spec)
+    write_model(output, converted.model)
     return Int8Verdict(
         sources=found.sources,
         classes=found.classes,
         measured=measured.note,
-        integer=quantization.integer,
-        kept_fp32=quantization.kept_fp32,
+        int8=converted.int8,
+        kept_fp32=converted.kept_fp32,
     )
 
 
-def _shown(source: Source, progress: Callable[[str], None]) -> Iterator[np.ndarray]:
+def _shown(source: Source, status: Callable[[str], None]) -> Iterator[np.ndarray]:
     for number, tile in enumerate(source.tiles, 1):
-        progress(f"measuring on {source.name}: tile {number} of {source.count}")
+        status(f"measuring on {source.name}: tile {number} of {source.count}")
         yield tile.image

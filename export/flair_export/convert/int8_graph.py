@@ -1,15 +1,15 @@
-"""FP32 ONNX graph to one whose wide convolutions multiply 8-bit integers; numpy and onnx, no torch.
+"""Conversion of an FP32 ONNX graph to one whose wide convolutions multiply 8-bit integers.
 
 Around each such convolution stand the QuantizeLinear and DequantizeLinear nodes that ONNX Runtime
-and OpenVINO turn into integer arithmetic: on its input, its output and its constants. Real value =
+and OpenVINO turn into INT8 arithmetic: on its input, its output and its constants. Real value =
 scale * (integer - zero point), with the scale and zero point of a tensor from its smallest and
 largest value on real images. The sums of two branches, and all that is narrow, stay FP32.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import onnx
@@ -17,15 +17,24 @@ from onnx import helper, numpy_helper
 
 from flair_engine.manifest import attach_manifest, spec_of
 from flair_export.errors import OptionError
-from flair_export.rewrite.graph_reader import attributes_of, readers_of
+from flair_export.graph.passes import (
+    add_weight,
+    attributes_of,
+    copied,
+    readers_of,
+    rebuild,
+    weights_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flair_export.graph.passes import Weights
+
 LEAST_CHANNELS = 64
 """Convolutions that read or make fewer channels stay FP32: they gain little, and lie next to the
 image or the logits, where rounding costs most labels."""
-HEADROOM = 1.5
+RANGE_FACTOR = 1.5
 """Ranges are widened so much: images that were not measured reach further, and a value that is cut
 off costs more labels than a coarser step. benchmarks/LOG.md has what others give."""
 WEIGHT_MAX = 64
@@ -35,14 +44,17 @@ ACTIVATION_MAX = 255
 BIAS_MAX = 2**30
 """Largest integer a bias becomes; the sum it is added to has 32 signed bits."""
 
+Scale: TypeAlias = tuple[np.float32, np.uint8]
+"""Scale and zero point of a tensor: real value = scale * (integer - zero point)."""
+
 
 @dataclass(frozen=True, slots=True)
-class Quantization:
+class Int8Graph:
     """An INT8 graph and what became of its convolutions."""
 
     model: onnx.ModelProto
-    integer: tuple[str, ...]
-    """Convolutions that compute in integers."""
+    int8: tuple[str, ...]
+    """Convolutions that compute in INT8."""
     kept_fp32: tuple[str, ...]
     """Convolutions that stay FP32."""
 
@@ -54,41 +66,43 @@ def quantized_tensors(model: onnx.ModelProto) -> list[str]:
     """
     spec = spec_of(model, "the model")
     if spec.precision != "fp32":
-        raise OptionError(f"the model is {spec.precision} already: convert the FP32 file")
+        raise OptionError(f"the model is {spec.precision} already", "convert the FP32 file")
     wide = _wide(model.graph)
     if not wide:
         raise OptionError(
-            f"no convolution of the model has {LEAST_CHANNELS} channels on both sides, so integers "
-            "would gain nothing: keep the FP32 file"
+            f"no convolution of the model has {LEAST_CHANNELS} channels on both sides, so INT8 "
+            "would gain nothing",
+            "keep the FP32 file",
         )
     ends = _ends(model.graph, wide)
     rounded = {node.input[0] for node in wide} | set(ends)
     return [name for node in model.graph.node for name in node.output if name in rounded]
 
 
-def to_int8(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> Quantization:
+def to_int8(model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]]) -> Int8Graph:
     """Return the INT8 form of an FP32 model of flair-export, with `precision` int8 in its manifest.
 
     `ranges` holds the smallest and largest value of each of `quantized_tensors`. Raises OptionError
     as that does.
     """
-    names = quantized_tensors(model)
+    scales = {
+        name: scale_and_zero(*(RANGE_FACTOR * end for end in ranges[name]))
+        for name in quantized_tensors(model)
+    }
     spec = spec_of(model, "the model")
-    whole = onnx.ModelProto()
-    whole.CopyFrom(model)
-    quantizing = _Quantizing(
-        graph=whole.graph,
-        scales={name: scale_and_zero(*(HEADROOM * end for end in ranges[name])) for name in names},
-        wide={node.output[0] for node in _wide(whole.graph)},
-    )
-    quantizing.rewrite()
-    del whole.graph.value_info[:]
-    attach_manifest(whole, replace(spec, precision="int8"))
-    onnx.checker.check_model(whole, full_check=True)
-    return Quantization(whole, tuple(quantizing.integer), tuple(quantizing.kept))
+    converted = copied(model)
+    graph = converted.graph
+    wide = {node.output[0] for node in _wide(graph)}
+    names = {n.output[0]: n.name or n.output[0] for n in graph.node if n.op_type == "Conv"}
+    int8 = tuple(name for output, name in names.items() if output in wide)
+    kept = tuple(name for output, name in names.items() if output not in wide)
+    _quantize(graph, wide, scales)
+    attach_manifest(converted, replace(spec, precision="int8"))
+    onnx.checker.check_model(converted, full_check=True)
+    return Int8Graph(converted, int8, kept)
 
 
-def scale_and_zero(smallest: float, largest: float) -> tuple[np.float32, np.uint8]:
+def scale_and_zero(smallest: float, largest: float) -> Scale:
     """Return scale and zero point that spread 0..255 over a range.
 
     The range is widened to 0, which has to be an integer exactly: convolutions pad with it.
@@ -115,79 +129,78 @@ def rounded_weights(
     return weights, np.rint(bias / (scales * np.float64(input_scale))).astype(np.int32), scales
 
 
-@dataclass(kw_only=True, slots=True)
-class _Quantizing:
-    """Rewrites the nodes of one graph, in order."""
+def _quantize(graph: onnx.GraphProto, wide: set[str], scales: Mapping[str, Scale]) -> None:
+    """Round tensors where they are made, and the constants of wide convolutions.
 
-    graph: onnx.GraphProto
-    scales: Mapping[str, tuple[np.float32, np.uint8]]
-    """Scale and zero point of each tensor that is rounded."""
-    wide: set[str]
-    """Outputs of the convolutions that compute in integers."""
-    integer: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    `wide` are the outputs of those convolutions; `scales` has every tensor that is rounded.
+    """
+    given = weights_of(graph)
+    added: Weights = {}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.output[0] in wide:
+            input_scale, _ = scales[node.input[0]]
+            nodes += _quantize_constants(node, float(input_scale), given, added)
+        node.input[:] = [_rounded(name) if name in scales else name for name in node.input]
+        nodes.append(node)
+        for name in node.output:
+            if name in scales:
+                nodes += _rounding(name, scales[name], added)
+    rebuild(graph, nodes, [*added.values(), *given.values()])
 
-    def rewrite(self) -> None:
-        """Round tensors where they are made, and the constants of wide convolutions."""
-        given = {tensor.name: tensor for tensor in self.graph.initializer}
-        for node in self.graph.node:
-            if node.op_type == "Conv":
-                wide = node.output[0] in self.wide
-                (self.integer if wide else self.kept).append(node.name or node.output[0])
-                if wide:
-                    self._round_constants(node, given)
-            node.input[:] = [f"{n}/rounded" if n in self.scales else n for n in node.input]
-            self.nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
-            for name in node.output:
-                if name in self.scales:
-                    self._round(name)
-        used = {name for node in self.nodes for name in node.input}
-        self.constants |= {name: tensor for name, tensor in given.items() if name in used}
-        del self.graph.node[:], self.graph.initializer[:]
-        self.graph.node.extend(self.nodes)
-        self.graph.initializer.extend(self.constants.values())
 
-    def _round(self, name: str) -> None:
-        """Make `name/rounded`: the tensor as the integers can hold it."""
-        scale, zero = self.scales[name]
-        given = [self._constant(f"{name}/scale", scale), self._constant(f"{name}/zero", zero)]
-        integers, rounded = f"{name}/integers", f"{name}/rounded"
-        for operator, source, made in (
-            ("QuantizeLinear", name, integers),
-            ("DequantizeLinear", integers, rounded),
-        ):
-            self.nodes.append(helper.make_node(operator, [source, *given], [made], name=made))
+def _rounded(name: str) -> str:
+    """Return the name of a tensor as 8 bits can hold it."""
+    return f"{name}/rounded"
 
-    def _round_constants(self, node: onnx.NodeProto, given: Mapping[str, onnx.TensorProto]) -> None:
-        """Give a convolution an int8 kernel and, at the scale of its products, an int32 bias."""
-        input_scale, _ = self.scales[node.input[0]]
-        kernel, *biases = (numpy_helper.to_array(given[name]) for name in node.input[1:])
-        bias = biases[0] if biases else np.zeros(len(kernel), np.float32)
-        weights, bias, scales = rounded_weights(kernel, bias, float(input_scale))
-        node.input[1] = self._integers(f"{node.output[0]}/weight", weights, scales)
-        if biases:
-            name = f"{node.output[0]}/bias"
-            node.input[2] = self._integers(name, bias, scales * input_scale)
 
-    def _integers(self, name: str, values: np.ndarray, scales: np.ndarray) -> str:
-        """Add integers with a scale for each entry of their first axis; return their FP32 name."""
-        given = [
-            self._constant(f"{name}/integers", values),
-            self._constant(f"{name}/scale", scales),
-            self._constant(f"{name}/zero", np.zeros(len(scales), values.dtype)),
-        ]
-        self.nodes.append(helper.make_node("DequantizeLinear", given, [name], name=name, axis=0))
-        return name
+def _rounding(name: str, scale_and_zero_point: Scale, weights: Weights) -> list[onnx.NodeProto]:
+    """Return the nodes that make a tensor as 8 bits can hold it."""
+    scale, zero = scale_and_zero_point
+    bounds = [
+        add_weight(weights, f"{name}/scale", scale),
+        add_weight(weights, f"{name}/zero", zero),
+    ]
+    quantized, rounded = f"{name}/integers", _rounded(name)
+    return [
+        helper.make_node("QuantizeLinear", [name, *bounds], [quantized], name=quantized),
+        helper.make_node("DequantizeLinear", [quantized, *bounds], [rounded], name=rounded),
+    ]
 
-    def _constant(self, name: str, value: np.ndarray | np.generic) -> str:
-        self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
-        return name
+
+def _quantize_constants(
+    conv: onnx.NodeProto, input_scale: float, given: Weights, weights: Weights
+) -> list[onnx.NodeProto]:
+    """Give a convolution an int8 kernel and, at the scale of its products, an int32 bias.
+
+    Returns the nodes that make FP32 of them; both are put into `weights`.
+    """
+    kernel, *biases = (numpy_helper.to_array(given[name]) for name in conv.input[1:])
+    bias = biases[0] if biases else np.zeros(len(kernel), np.float32)
+    kernel_int8, bias_int32, scales = rounded_weights(kernel, bias, input_scale)
+    made = conv.output[0]
+    nodes = [_dequantized(f"{made}/weight", kernel_int8, scales, weights)]
+    if biases:
+        scales = scales * np.float32(input_scale)
+        nodes.append(_dequantized(f"{made}/bias", bias_int32, scales, weights))
+    conv.input[1:] = [node.output[0] for node in nodes]
+    return nodes
+
+
+def _dequantized(
+    name: str, values: np.ndarray, scales: np.ndarray, weights: Weights
+) -> onnx.NodeProto:
+    """Return the node that makes `name` of integers with a scale per entry of their first axis."""
+    given = [
+        add_weight(weights, f"{name}/integers", values),
+        add_weight(weights, f"{name}/scale", scales),
+        add_weight(weights, f"{name}/zero", np.zeros(len(scales), values.dtype)),
+    ]
+    return helper.make_node("DequantizeLinear", given, [name], name=name, axis=0)
 
 
 def _wide(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Return the convolutions worth computing in integers."""
+    """Return the convolutions worth computing in INT8."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     readers = readers_of(graph)
 

@@ -1,4 +1,4 @@
-"""Build the TensorRT plan of an FP16 model ahead of its first run, on this machine's GPU."""
+"""TensorRT plan of an FP16 model, built ahead of its first run, on this machine's GPU."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class PrebuildOptions:
     """How flair-run will be called: a plan serves one GPU, one batch and one set of sources."""
 
     device: str | None = None
+    """`cuda` or `cuda:N`; None is what flair-run would take."""
     batch: int | None = None
     plan_cache: Path | None = None
     tactic_sources: str | None = None
@@ -32,7 +33,7 @@ class PrebuildOptions:
     """Rasters to judge the plan on; with none it is judged on noise, and again at the first run."""
 
 
-def prebuild(
+def prebuild_plan(
     model: Path,
     options: PrebuildOptions,
     notify: Callable[[str], None],

@@ -1,19 +1,21 @@
-"""What the numbers between image and labels amount to, measured by running an ONNX graph."""
+"""Ranges of the numbers between image and labels, measured by running an ONNX graph."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper
 
 from flair_engine.inference.onnx_runtime import open_session
 from flair_engine.manifest import INPUT_NAME
 from flair_export.errors import ExportError
+from flair_export.graph.passes import copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    import onnx
 
 EXTREMES = ("ReduceMin", "ReduceMax")
 
@@ -26,8 +28,7 @@ def measured_ranges(
     Tiles are uint8 [bands, T, T] each, run one by one in ONNX Runtime. Raises ExportError where a
     number is infinite or undefined.
     """
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
+    probe = copied(model)
     for name in names:
         for extreme in EXTREMES:
             value = f"{name}/{extreme}"
@@ -40,7 +41,7 @@ def measured_ranges(
         found = np.array(session.run(wanted, {INPUT_NAME: tile[None]}), np.float64)
         if not np.isfinite(found).all():
             raise ExportError(
-                "the network gives infinite or undefined numbers already in FP32: export it again"
+                "the network gives infinite or undefined numbers already in FP32", "export it again"
             )
         smallest = np.minimum(smallest, found[: len(names)])
         largest = np.maximum(largest, found[len(names) :])

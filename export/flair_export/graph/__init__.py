@@ -1,1 +1,1 @@
-"""ONNX graphs as data: shared passes, shapes, arithmetic, the contract they keep."""
+"""ONNX graphs whatever they compute: their contract, shapes, work, and the steps of a rewrite."""

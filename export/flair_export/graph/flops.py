@@ -1,12 +1,19 @@
-"""Count the arithmetic of an exported graph."""
+"""Arithmetic of an exported graph, counted."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import onnx
+from flair_export.graph.passes import attributes_of
+from flair_export.graph.shapes import shapes_of_one_tile
 
-from flair_export.rewrite.graph_reader import attributes_of
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+    from flair_export.graph.shapes import TensorShape
 
 
 def gflop_per_tile(model: onnx.ModelProto) -> float:
@@ -18,7 +25,7 @@ def gflop_per_tile(model: onnx.ModelProto) -> float:
     return sum(operations(node, shapes) for node in model.graph.node) / 1e9
 
 
-def operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+def operations(node: onnx.NodeProto, shapes: Mapping[str, TensorShape]) -> int:
     """Return those of one node, 0 where it neither convolves nor multiplies matrices."""
     if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
         return 0
@@ -30,17 +37,3 @@ def operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
     else:
         depth = left[-2 if attributes_of(node).get("transA") else -1]
     return 2 * depth * math.prod(shapes[node.output[0]])
-
-
-def shapes_of_one_tile(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor at a batch of one."""
-    single = onnx.ModelProto()
-    single.CopyFrom(model)
-    for value in (*single.graph.input, *single.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    del single.graph.value_info[:]  # they may still carry the free batch axis
-    graph = onnx.shape_inference.infer_shapes(single, strict_mode=True, data_prop=True).graph
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for value in (*graph.value_info, *graph.input, *graph.output):
-        shapes[value.name] = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-    return shapes

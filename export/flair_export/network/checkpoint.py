@@ -1,19 +1,13 @@
-"""Weights file to a network that holds every one of its weights, and to the card it belongs to.
+"""Checkpoints: the card their tensors fit, and the network that holds every one of them.
 
-A file is `.pth`, `.pt`, `.ckpt` or `.safetensors`, local or on the Hugging Face Hub. What it holds
-is read from its tensors; a name given by the user has to agree with them. Loading is all or
-nothing.
+What a file holds is read from its tensors; a name given by the user has to agree with them. Loading
+is all or nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-import pickle
-import re
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,13 +15,14 @@ import torch
 from flair_export.cards import CARDS, CHANNELS, Card, find_card
 from flair_export.errors import CheckpointError
 from flair_export.network.modules import build_network
+from flair_export.network.weights_file import locate, read_file, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
+    from pathlib import Path
 
     from torch import Tensor, nn
 
-SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 CLASS_WEIGHTS = "criterion.weight"
 """Class weights of the training loss; 0 marks an inactive class."""
 LISTED = 20
@@ -83,7 +78,8 @@ def read_checkpoint(source: str, *, trust: bool = False) -> Checkpoint:
         raise CheckpointError(
             f"{path}: holds {len(tensors)} tensors but no FLAIR-INC network: found "
             f"{len(anchors)} first convolutions ({' or '.join(_FIRST_CONVOLUTIONS)}), expected "
-            f"one. Its first tensors are {', '.join(list(tensors)[:3]) or 'none'}"
+            f"one, among {', '.join(list(tensors)[:3]) or 'none'}",
+            "give a FLAIR-INC checkpoint",
         )
     [(key, first)] = anchors
     weights = tensors.pop(CLASS_WEIGHTS, None)
@@ -91,7 +87,7 @@ def read_checkpoint(source: str, *, trust: bool = False) -> Checkpoint:
     head = bare.get("segmentation_head.0.weight")
     return Checkpoint(
         path=path,
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
         tensors=bare,
         encoder=_FIRST_CONVOLUTIONS[first],
         architecture=next(
@@ -112,21 +108,22 @@ def choose_card(checkpoint: Checkpoint, model: str | None) -> Card:
         card = find_card(model)
         if faults := _conflicts(checkpoint, card):
             raise CheckpointError(
-                f"{checkpoint.path}: is not {card.name}: {'; '.join(faults)}. "
-                "Name another --model, or none to have it deduced"
+                f"{checkpoint.path}: is not {card.name}: {'; '.join(faults)}",
+                "name another --model, or none to have it deduced",
             )
         return card
     fitting = [card for card in CARDS if not _conflicts(checkpoint, card)]
     if not fitting:
         nearest = min(CARDS, key=lambda card: len(_conflicts(checkpoint, card)))
         raise CheckpointError(
-            f"{checkpoint.path}: fits none of the {len(CARDS)} published models. The nearest is "
-            f"{nearest.name}, but {'; '.join(_conflicts(checkpoint, nearest))}"
+            f"{checkpoint.path}: fits none of the {len(CARDS)} published models, the nearest is "
+            f"{nearest.name}, but {'; '.join(_conflicts(checkpoint, nearest))}",
+            "give a FLAIR-INC checkpoint",
         )
     if checkpoint.active is None:
         raise CheckpointError(
-            f"{checkpoint.path}: has no {CLASS_WEIGHTS}, so 12 and 15 classes look alike. "
-            f"Say which it is: --model {' or --model '.join(c.short_name for c in fitting)}"
+            f"{checkpoint.path}: has no {CLASS_WEIGHTS}, so 12 and 15 classes look alike",
+            f"say which it is: --model {' or --model '.join(c.short_name for c in fitting)}",
         )
     assert len(fitting) == 1, "cards differ in what the tensors show"
     return fitting[0]
@@ -159,59 +156,11 @@ def load_network(checkpoint: Checkpoint, card: Card) -> nn.Module:
     if faults:
         raise CheckpointError(
             f"{checkpoint.path}: does not load into {card.architecture}-{card.encoder} of "
-            f"{len(expected)} tensors: {'; '.join(faults)}. Give the complete file of one model"
+            f"{len(expected)} tensors: {'; '.join(faults)}",
+            "give the complete file of one model",
         )
     net.load_state_dict(found, strict=True)
     return net
-
-
-def locate(source: str) -> Path:
-    """Return the local path of a weights file, after a download where `source` is a Hub id."""
-    path = Path(source)
-    if path.is_file():
-        return path
-    if path.exists():
-        raise CheckpointError(f"{path}: is no file. Give the weights file inside it")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", source) and path.suffix not in SUFFIXES:
-        return _download(source)
-    raise CheckpointError(
-        f"{path}: no such checkpoint. Give a {', '.join(SUFFIXES)} file or a Hub id such as "
-        f"{CARDS[0].hub_id}"
-    )
-
-
-def read_file(path: Path, *, trust: bool) -> Any:
-    """Decode a weights file; what it holds is not looked at yet."""
-    if path.suffix not in SUFFIXES:
-        raise CheckpointError(
-            f"{path}: a checkpoint ends in {', '.join(SUFFIXES)}, not in '{path.suffix}'"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch remarks on, it also refuses
-            return torch.load(path, map_location="cpu", weights_only=not trust)
-    except Exception as error:  # a damaged file raises whatever its damage leads to
-        needs = re.search(r"GLOBAL (\S+)", str(error))
-        if needs and isinstance(error, pickle.UnpicklingError):
-            raise CheckpointError(
-                f"{path}: needs {needs[1]}, so loading it would run code that comes with the "
-                "file; tensors alone do not. Only if you trust who made it: --trust-checkpoint"
-            ) from error
-        raise CheckpointError(
-            f"{path}: cannot be read as a {path.suffix} checkpoint "
-            f"({type(error).__name__}: {_reason(error)}). Download or save it again"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return the line that says what is wrong, among torch's advice on its options."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith("Unsupported")]
-    return (telling or lines or ["it is cut short"])[0][:200]
 
 
 def _tensors(content: Any, path: Path) -> Tensors:
@@ -220,13 +169,15 @@ def _tensors(content: Any, path: Path) -> Tensors:
         content = content["state_dict"]
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path}: holds a {type(content).__name__}, not a state dict of named tensors"
+            f"{path}: holds a {type(content).__name__}, not a state dict of named tensors",
+            "give a state dict or a Lightning checkpoint",
         )
     others = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise CheckpointError(
             f"{path}: {len(others)} of its {len(content)} entries are not tensors "
-            f"({_listed(others)}). Give a state dict or a Lightning checkpoint"
+            f"({_listed(others)})",
+            "give a state dict or a Lightning checkpoint",
         )
     return dict(content)
 
@@ -252,14 +203,15 @@ def _active(weights: Tensor, path: Path) -> tuple[int, ...]:
     if weights.shape != (CHANNELS,):
         raise CheckpointError(
             f"{path}: {CLASS_WEIGHTS} is {_show(weights)}, expected one weight for each of "
-            f"{CHANNELS} classes"
+            f"{CHANNELS} classes",
+            "give the complete file of one model",
         )
     return tuple(int(index) + 1 for index in torch.nonzero(weights).flatten())
 
 
 def _conflicts(checkpoint: Checkpoint, card: Card) -> list[str]:
     """Return where the tensors contradict the card, in the words of the message."""
-    seen_and_said: tuple[tuple[str, Any, Any], ...] = (
+    seen_and_said: tuple[tuple[str, str | int | None, str | int | None], ...] = (
         ("decoder", checkpoint.architecture, card.architecture),
         ("encoder", checkpoint.encoder, card.encoder),
         ("input bands", checkpoint.band_count, card.band_count),
@@ -273,40 +225,19 @@ def _conflicts(checkpoint: Checkpoint, card: Card) -> list[str]:
     ]
 
 
-def _ranges(values: Iterable[int] | None) -> str | None:
-    """Write 1, 2, 3, 18 as `1-3 18`."""
+def _ranges(values: Collection[int] | None) -> str | None:
+    """Write 1, 2, 3, 18 as `1-3 18`; the values ascend."""
     if values is None:
         return None
-    runs: list[list[int]] = []
-    for value in values:
-        if runs and value == runs[-1][1] + 1:
-            runs[-1][1] = value
-        else:
-            runs.append([value, value])
-    return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "none"
-
-
-def _download(hub_id: str) -> Path:
-    """Fetch the weights of a Hub repository into its cache, or find them there."""
-    import huggingface_hub
-
-    try:
-        filename = f"{hub_id.partition('/')[2]}_weights.pth"
-        return Path(huggingface_hub.hf_hub_download(hub_id, filename))
-    except Exception as error:  # its classes and those of its HTTP client changed over versions
-        raise CheckpointError(
-            f"{hub_id}: no such file here, and the Hub does not give {filename} "
-            f"({type(error).__name__}: {_reason(error)}). Check the name and the network, or "
-            "download the file yourself and give its path"
-        ) from error
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    firsts = [value for value in values if value - 1 not in values]
+    lasts = [value for value in values if value + 1 not in values]
+    return (
+        " ".join(
+            str(first) if first == last else f"{first}-{last}"
+            for first, last in zip(firsts, lasts, strict=True)
+        )
+        or "none"
+    )
 
 
 def _any_starts(tensors: Tensors, start: str) -> bool:

@@ -1,4 +1,4 @@
-"""The module that is exported: raw bytes in, labels out.
+"""Module that is exported: raw bytes in, labels out.
 
 uint8 -> FP32 normalisation -> network -> centre -> logits of the active classes -> uint8 outputs.
 """

@@ -1,9 +1,9 @@
-"""How many labels of two networks or files are equal: by source of the tiles, and by class."""
+"""Equal labels of two networks or files, counted by source of the tiles and by class."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flair_engine.agreement import pixels_by_label
@@ -58,11 +58,51 @@ class Comparison:
         )
 
 
+@dataclass(kw_only=True, slots=True)
+class LabelCounts:
+    """Running counts over the tiles of one source, by label of the reference."""
+
+    name: str
+    note: str
+    pixels: Counter[int] = field(default_factory=Counter)
+    different: Counter[int] = field(default_factory=Counter)
+
+    def add(self, expected: np.ndarray, found: np.ndarray) -> None:
+        """Count the labels of one tile, uint8 of equal shape."""
+        self.pixels.update(pixels_by_label(expected))
+        self.different.update(pixels_by_label(expected[expected != found]))
+
+
+def by_source(counts: Sequence[LabelCounts]) -> tuple[EqualLabels, ...]:
+    """Return the equal labels of each source."""
+    return tuple(
+        EqualLabels(
+            name=source.name,
+            pixels=source.pixels.total(),
+            different=source.different.total(),
+            note=source.note,
+        )
+        for source in counts
+    )
+
+
+def by_class(spec: ModelSpec, counts: Sequence[LabelCounts]) -> tuple[EqualLabels, ...]:
+    """Return the equal labels of each active class over all sources."""
+    pixels, different = Counter[int](), Counter[int]()
+    for source in counts:
+        pixels.update(source.pixels)
+        different.update(source.different)
+    return tuple(
+        EqualLabels(name=entry.name, pixels=pixels[entry.value], different=different[entry.value])
+        for entry in spec.active_classes
+    )
+
+
 def compare_files(
     spec: ModelSpec,
     files: tuple[Path, Path],
     sources: Iterable[Source],
-    progress: Callable[[str], None],
+    status: Callable[[str], None],
 ) -> Comparison:
     """Compare the labels of two ONNX files of `spec`, the reference first, in ONNX Runtime.
 
@@ -70,29 +110,18 @@ def compare_files(
     a tile that cannot be decoded.
     """
     reference, other = map(open_session, files)
-    pixels, different = Counter[int](), Counter[int]()
-    by_source = []
+    counts = []
     for source in sources:
-        before = pixels.total(), different.total()
+        counted = LabelCounts(name=source.name, note=source.note)
         for number, tile in enumerate(source.tiles):
-            progress(f"comparing on {source.name}: tile {number + 1} of {source.count}")
+            status(f"comparing on {source.name}: tile {number + 1} of {source.count}")
             expected, found = (
-                answers(session, ["labels"], tile.image[None])["labels"][
-                    0, : tile.height, : tile.width
-                ]
+                answers(session, ["labels"], tile.image[None])["labels"][0][tile.inside]
                 for session in (reference, other)
             )
-            pixels.update(pixels_by_label(expected))
-            different.update(pixels_by_label(expected[expected != found]))
-        by_source.append(
-            EqualLabels(
-                name=source.name,
-                pixels=pixels.total() - before[0],
-                different=different.total() - before[1],
-                note=source.note,
-            )
-        )
-    return Comparison(sources=tuple(by_source), classes=by_class(spec, pixels, different))
+            counted.add(expected, found)
+        counts.append(counted)
+    return Comparison(sources=by_source(counts), classes=by_class(spec, counts))
 
 
 def answers(
@@ -101,13 +130,3 @@ def answers(
     """Run an ONNX file on uint8 [N, bands, T, T]; return the outputs `names` by name."""
     found = session.run(list(names), {INPUT_NAME: images_nchw})
     return dict(zip(names, found, strict=True))
-
-
-def by_class(
-    spec: ModelSpec, pixels: Counter[int], different: Counter[int]
-) -> tuple[EqualLabels, ...]:
-    """Return the agreement of each active class from counts by label."""
-    return tuple(
-        EqualLabels(name=entry.name, pixels=pixels[entry.value], different=different[entry.value])
-        for entry in spec.active_classes
-    )

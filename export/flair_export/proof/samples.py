@@ -1,28 +1,33 @@
-"""The tiles an export is proven on: seeded noise, a synthetic scene and images of the user's."""
+"""Tiles an export is proven on: seeded noise, a synthetic scene and images of the user's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from flair_engine.grid import Grid, cut, reflected
+from flair_engine.agreement import noise_tiles
+from flair_engine.grid import Window, cut, reflected
+from flair_engine.manifest import tile_grid
 from flair_export.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+    from types import EllipsisType
 
+    import numpy as np
+    from rasterio.io import DatasetReader
+
+    from flair_engine.grid import Grid
     from flair_engine.manifest import ModelSpec
 
-NOISE_TILES = 2
-SCENE_TILES = 4
-IMAGE_PX = 200 * 512**2
+PROVING_NOISE_TILES = 2
+PROVING_SCENE_TILES = 4
+PROVING_IMAGE_PIXELS = 200 * 512**2
 """Pixels of images compared, in whole tiles: 200 of 512 px, 12 of 2048 px."""
-CALIBRATION_PX = 2**25
+CALIBRATION_PIXELS = 2**25
 """Pixels measured, in whole tiles: 128 of 512 px, 8 of 2048 px, and as many to compare on."""
-SEED = 20240917
+PROVING_SCENE_SEED = 20240917
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,11 @@ class Tile:
     """Rows of the core that lie inside the raster."""
     width: int
     """Columns of the core that lie inside the raster."""
+
+    @property
+    def inside(self) -> tuple[EllipsisType, slice, slice]:
+        """Index of the pixels that lie inside the raster, in an answer [..., C, C]."""
+        return ..., slice(self.height), slice(self.width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,7 @@ class Source:
 
 def sources(spec: ModelSpec, images: Sequence[Path]) -> Iterator[Source]:
     """Yield noise, the synthetic scene and, where there are any, tiles of `images`."""
-    yield Source("noise", f"{NOISE_TILES} tiles", NOISE_TILES, _noise(spec))
+    yield Source("noise", f"{PROVING_NOISE_TILES} tiles", PROVING_NOISE_TILES, _noise(spec))
     yield _scene(spec)
     if images:
         yield image_source(spec, images)
@@ -62,12 +72,13 @@ def check_images(images: Sequence[Path], bands: Sequence[str]) -> None:
         with _opened(path) as image:
             if image.count != len(bands):
                 raise ImageError(
-                    f"{path}: has {image.count} bands, the model reads {len(bands)} "
-                    f"({', '.join(bands)})"
+                    f"{path}: has {image.count} bands",
+                    f"give the {len(bands)} that the model reads ({', '.join(bands)})",
                 )
             if set(image.dtypes) != {"uint8"}:
                 raise ImageError(
-                    f"{path}: is {', '.join(sorted(set(image.dtypes)))}, the model reads uint8"
+                    f"{path}: is {', '.join(sorted(set(image.dtypes)))}, the model reads uint8",
+                    "convert it with gdal_translate -ot Byte -scale",
                 )
 
 
@@ -79,19 +90,17 @@ def evenly(total: int, limit: int) -> list[int]:
 
 
 def _noise(spec: ModelSpec) -> Iterator[Tile]:
-    random = np.random.default_rng(SEED)
-    shape = (len(spec.bands), spec.tile_px, spec.tile_px)
-    for _ in range(NOISE_TILES):
-        yield Tile(random.integers(0, 256, shape, dtype=np.uint8), spec.core_px, spec.core_px)
+    for image in noise_tiles(spec)[:PROVING_NOISE_TILES]:
+        yield Tile(image, spec.core_px, spec.core_px)
 
 
 def _scene(spec: ModelSpec) -> Source:
     from flair_export.synthetic.scene import synthetic_orthophoto
 
     edge = spec.tile_px
-    grid = _grid(edge, edge, spec)
-    image = synthetic_orthophoto(edge, edge, SEED)[0][: len(spec.bands)]
-    chosen = evenly(grid.rows * grid.cols, SCENE_TILES)
+    grid = tile_grid(spec, Window(top=0, left=0, height=edge, width=edge))
+    image = synthetic_orthophoto(edge, edge, PROVING_SCENE_SEED)[0][: len(spec.bands)]
+    chosen = evenly(grid.rows * grid.cols, PROVING_SCENE_TILES)
     tiles = (
         Tile(cut(image, grid.tile(i, j)), grid.core(i, j).height, grid.core(i, j).width)
         for i, j in (divmod(number, grid.cols) for number in chosen)
@@ -101,9 +110,11 @@ def _scene(spec: ModelSpec) -> Source:
 
 
 def image_source(spec: ModelSpec, images: Sequence[Path]) -> Source:
-    """Return at most IMAGE_PX in tiles spread evenly over `images`."""
+    """Return at most PROVING_IMAGE_PIXELS in tiles spread evenly over `images`."""
     grids, total = _grids(spec, images)
-    return _chosen("images", images, grids, evenly(total, max(1, IMAGE_PX // spec.tile_px**2)))
+    return _chosen(
+        "images", images, grids, evenly(total, max(1, PROVING_IMAGE_PIXELS // spec.tile_px**2))
+    )
 
 
 def calibration(spec: ModelSpec, images: Sequence[Path]) -> tuple[Source, Source]:
@@ -112,11 +123,12 @@ def calibration(spec: ModelSpec, images: Sequence[Path]) -> tuple[Source, Source
     Raises ImageError where there is but one tile.
     """
     grids, total = _grids(spec, images)
-    chosen = evenly(total, 2 * max(1, CALIBRATION_PX // spec.tile_px**2))
+    chosen = evenly(total, 2 * max(1, CALIBRATION_PIXELS // spec.tile_px**2))
     if len(chosen) == 1:
         raise ImageError(
             f"{images[0]}: holds one tile of {spec.tile_px} px; calibration measures some tiles "
-            "and compares labels on others: give more or larger --calibrate images"
+            "and compares labels on others",
+            "give more or larger --calibrate images",
         )
     return (
         _chosen("calibration images", images, grids, chosen[::2]),
@@ -129,7 +141,7 @@ def _grids(spec: ModelSpec, images: Sequence[Path]) -> tuple[list[Grid], int]:
     grids = []
     for path in images:
         with _opened(path) as image:
-            grids.append(_grid(image.height, image.width, spec))
+            grids.append(tile_grid(spec, image))
     return grids, sum(grid.rows * grid.cols for grid in grids)
 
 
@@ -144,20 +156,22 @@ def _chosen(
 def _image_tiles(
     images: Sequence[Path], grids: Sequence[Grid], chosen: Sequence[int]
 ) -> Iterator[Tile]:
-    """Read the tiles `chosen` by their number over all images, opening each image once."""
+    """Read the tiles `chosen` by their number over all images.
+
+    An image is open only while a tile is read: one left open by a generator that nobody finishes is
+    closed by whatever thread collects it, and GDAL's environment of that thread goes with it.
+    """
     first = 0
     for path, grid in zip(images, grids, strict=True):
         past = first + grid.rows * grid.cols
-        mine = [number - first for number in chosen if first <= number < past]
+        for number in (number - first for number in chosen if first <= number < past):
+            with _opened(path) as image:
+                tile = _read_tile(image, grid, *divmod(number, grid.cols))
+            yield tile
         first = past
-        if not mine:
-            continue
-        with _opened(path) as image:
-            for number in mine:
-                yield _read_tile(image, grid, *divmod(number, grid.cols))
 
 
-def _read_tile(image: Any, grid: Grid, i: int, j: int) -> Tile:
+def _read_tile(image: DatasetReader, grid: Grid, i: int, j: int) -> Tile:
     """Read one tile, reflected outside the raster; only the pixels it needs are decoded."""
     tile, core = grid.tile(i, j), grid.core(i, j)
     rows = reflected(tile.top, tile.bottom, grid.height)
@@ -168,20 +182,18 @@ def _read_tile(image: Any, grid: Grid, i: int, j: int) -> Tile:
         block = image.read(window=window)
     except OSError as error:  # RasterioIOError is one
         raise ImageError(
-            f"{image.name}: rows {window[0]}, columns {window[1]} cannot be decoded ({error}). "
-            "Give another image, or fetch this one again"
+            f"{image.name}: rows {window[0]}, columns {window[1]} cannot be decoded ({error})",
+            "give another image, or fetch this one again",
         ) from error
     return Tile(block[:, (rows - top)[:, None], cols - left], core.height, core.width)
 
 
-def _grid(height: int, width: int, spec: ModelSpec) -> Grid:
-    return Grid(height=height, width=width, tile_px=spec.tile_px, margin_px=spec.margin_px)
-
-
-def _opened(path: Path) -> Any:
+def _opened(path: Path) -> DatasetReader:
     import rasterio
 
     try:
         return rasterio.open(path)
     except OSError as error:  # RasterioIOError is one
-        raise ImageError(f"{path}: cannot be opened as an image ({error})") from error
+        raise ImageError(
+            f"{path}: cannot be opened as an image ({error})", "give a raster"
+        ) from error

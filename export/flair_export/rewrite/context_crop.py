@@ -1,4 +1,4 @@
-"""Compute only what the kept centre needs: a rewrite of an exported graph that changes no label.
+"""Context crop: a rewrite that computes only what the kept centre needs and changes no label.
 
 A tile's margin is there for context; its labels are cut off by a Slice before `logits`. Walking
 back from there, each tensor gets the region of its own pixel grid that is really needed: the union
@@ -12,16 +12,21 @@ The walk stops, and the whole tensor is computed, at an operation that looks at 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
+from flair_export.graph.passes import add_weight, copied, copied_node, rebuild, rename, weights_of
 from flair_export.rewrite.graph_reader import COLS, ROWS, GraphReader
 from flair_export.rewrite.receptive_field import Transposed, Upsampling
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flair_export.graph.passes import Weights
     from flair_export.rewrite.graph_reader import Reading, Region
 
 WORTHWHILE = 0.9
@@ -33,19 +38,15 @@ def crop_context(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Logits are equal up to the order of FP32 sums. A model that keeps its whole tile is unchanged.
     """
-    cropped = onnx.ModelProto()
-    cropped.CopyFrom(model)
+    cropped = copied(model)
     reader = GraphReader(cropped)
-    narrowed = _narrowed(cropped.graph, reader)
-    if narrowed:
-        rewrite = _Rewrite(cropped.graph, reader, narrowed)
-        for node in cropped.graph.node:
-            rewrite.add(node)
-        rewrite.store()
+    wanted = _wanted(cropped.graph, reader)
+    if wanted:
+        _crop(cropped.graph, _Regions(reader, wanted, _held(cropped.graph, reader, wanted)))
     return cropped
 
 
-def _narrowed(graph: onnx.GraphProto, reader: GraphReader) -> dict[str, Region]:
+def _wanted(graph: onnx.GraphProto, reader: GraphReader) -> dict[str, Region]:
     """Walk back from the outputs; return the region of every tensor that need not be whole."""
     outputs = [output.name for output in graph.output]
     wanted = {name: whole for name in outputs if (whole := reader.whole(name))}
@@ -83,116 +84,115 @@ def _read(reading: Reading, region: Region, whole: Region) -> Region:
     return rows, cols
 
 
-class _Rewrite:
-    """The nodes that compute the narrowed regions, built in the order of the graph."""
+def _held(
+    graph: onnx.GraphProto, reader: GraphReader, wanted: Mapping[str, Region]
+) -> dict[str, Region]:
+    """Return what each narrowed tensor will hold: what is wanted, or whole pixels enlarged."""
+    held = dict(wanted)
+    for node in graph.node:
+        name, reading = node.output[0], reader.reading(node)
+        if name in wanted and reading:
+            rows, cols = reading.axes
+            whole = reader.whole(reading.operands[0])
+            if isinstance(rows, Upsampling) and isinstance(cols, Upsampling) and whole:
+                part = _read(reading, wanted[name], whole)
+                held[name] = rows.makes(part[0]), cols.makes(part[1])
+    return held
 
-    def __init__(
-        self, graph: onnx.GraphProto, reader: GraphReader, narrowed: dict[str, Region]
-    ) -> None:
-        self._graph = graph
-        self._reader = reader
-        self._narrowed = narrowed
-        self._nodes: list[onnx.NodeProto] = []
-        self._held: dict[str, Region] = {}
-        """What a tensor holds where that is not all of it."""
-        made = {name for node in graph.node for name in node.output}
-        self._nameable = made - {output.name for output in graph.output}
-        self._names: dict[str, str] = {}
-        """New names of tensors that took the place of a Slice's output."""
-        self._constants: dict[str, onnx.TensorProto] = {}
 
-    def add(self, node: onnx.NodeProto) -> None:
-        """Append `node`, narrowed where less than all of its output is needed."""
-        reading = self._reader.reading(node)
-        if reading and node.op_type == "Slice":
-            self._add_slice(node, reading)
-        elif reading and node.output[0] in self._narrowed:
-            self._add_narrowed(node, reading)
-        else:
-            self._nodes.append(node)
+@dataclass(frozen=True, slots=True)
+class _Regions:
+    """Rows and columns of every tensor, before and after the crop."""
 
-    def store(self) -> None:
-        """Put the nodes into the graph in place of its own, without what nobody reads any more."""
-        graph = self._graph
-        read = {output.name for output in graph.output}
-        kept = []
-        for node in reversed(self._nodes):
-            node.input[:] = [self._final(name) for name in node.input]
-            node.output[:] = [self._final(name) for name in node.output]
-            if read.intersection(node.output):
-                read.update(node.input)
-                kept.append(node)
-        weights = [tensor for tensor in graph.initializer if tensor.name in read]
-        del graph.node[:], graph.initializer[:], graph.value_info[:]
-        graph.node.extend(reversed(kept))
-        graph.initializer.extend([*weights, *self._constants.values()])
+    reader: GraphReader
+    wanted: Mapping[str, Region]
+    """Of the tensors that are narrowed: what is needed."""
+    held: Mapping[str, Region]
+    """Of the same tensors: what they will hold."""
 
-    def _add_slice(self, node: onnx.NodeProto, reading: Reading) -> None:
-        """Append one Slice of rows and columns, or none where the source holds just that."""
-        (source,) = reading.operands
-        name = node.output[0]
-        region = self._narrowed.get(name) or self._whole(name)
-        part = _read(reading, region, self._whole(source))
-        self._held[name] = region
-        if self._holds(source) == part and source in self._nameable:
-            self._nameable.remove(source)
-            self._names[source] = name
-        else:
-            self._append_slice(source, part, name)
-
-    def _add_narrowed(self, node: onnx.NodeProto, reading: Reading) -> None:
-        name = node.output[0]
-        region = self._narrowed[name]
-        part = _read(reading, region, self._whole(reading.operands[0]))
-        added = onnx.NodeProto()
-        added.CopyFrom(node)
-        added.input[:] = [
-            self._cut(source, part) if source in reading.operands else source
-            for source in node.input
-        ]
-        rows, cols = reading.axes
-        if isinstance(rows, Upsampling) and isinstance(cols, Upsampling):
-            region = rows.makes(part[0]), cols.makes(part[1])
-        elif node.op_type in ("Conv", "ConvTranspose", "MaxPool"):
-            _set_pads(added, reading, region, part)
-        self._held[name] = region
-        self._nodes.append(added)
-
-    def _whole(self, name: str) -> Region:
-        whole = self._reader.whole(name)
+    def whole(self, name: str) -> Region:
+        """Return all of a tensor."""
+        whole = self.reader.whole(name)
         assert whole, "only tensors with rows and columns are narrowed"
         return whole
 
-    def _holds(self, name: str) -> Region:
-        return self._held.get(name) or self._whole(name)
+    def after(self, name: str) -> Region:
+        """Return what a tensor will hold."""
+        return self.held.get(name) or self.whole(name)
 
-    def _cut(self, name: str, region: Region) -> str:
-        """Return the name of a tensor that holds just `region` of tensor `name`."""
-        if self._holds(name) == region:
-            return name
-        (top, bottom), (left, right) = ((span.start, span.stop) for span in region)
-        cut = f"{name}/rows_{top}_{bottom}_columns_{left}_{right}"
-        if not any(cut in node.output for node in self._nodes):
-            self._append_slice(name, region, cut)
-        return cut
+    def read(self, name: str, reading: Reading) -> Region:
+        """Return what the maker of `name` reads of its operands for what is wanted of it."""
+        wanted = self.wanted.get(name) or self.whole(name)
+        return _read(reading, wanted, self.whole(reading.operands[0]))
 
-    def _append_slice(self, source: str, region: Region, name: str) -> None:
-        origin = [span.start for span in self._holds(source)]
-        starts = [span.start - first for span, first in zip(region, origin, strict=True)]
-        ends = [span.stop - first for span, first in zip(region, origin, strict=True)]
-        bounds = [self._constant(values) for values in (starts, ends, [ROWS, COLS])]
-        self._nodes.append(helper.make_node("Slice", [source, *bounds], [name], name=name))
 
-    def _final(self, name: str) -> str:
-        while name in self._names:
-            name = self._names[name]
-        return name
+def _crop(graph: onnx.GraphProto, regions: _Regions) -> None:
+    """Replace the nodes of a graph by those that compute what is wanted."""
+    weights = weights_of(graph)
+    made = {name for node in graph.node for name in node.output}
+    nameable = made - {output.name for output in graph.output}
+    names: dict[str, str] = {}
+    nodes: dict[str, onnx.NodeProto] = {}
+    for node in graph.node:
+        name, reading = node.output[0], regions.reader.reading(node)
+        if reading and node.op_type == "Slice":
+            (source,) = reading.operands
+            part = regions.read(name, reading)
+            if regions.after(source) == part and source in nameable - names.keys():
+                names[source] = name  # it holds just what the Slice would make of it
+                continue
+            new = [_slice(source, regions.after(source), part, name, weights)]
+        elif reading and name in regions.wanted:
+            new = _narrowed(node, reading, regions, weights)
+        else:
+            new = [node]
+        for entry in new:
+            nodes.setdefault(entry.output[0], entry)  # two readers may want the same cut
+    for source, name in reversed(names.items()):  # where a Slice of a Slice went
+        names[source] = names.get(name, name)
+    rename(nodes.values(), names)
+    rebuild(graph, nodes.values(), weights.values())
 
-    def _constant(self, values: list[int]) -> str:
-        name = f"context_crop/{'_'.join(map(str, values))}"
-        tensor = numpy_helper.from_array(np.array(values, dtype=np.int64), name)
-        self._constants.setdefault(name, tensor)
-        return name
+
+def _narrowed(
+    node: onnx.NodeProto, reading: Reading, regions: _Regions, weights: Weights
+) -> list[onnx.NodeProto]:
+    """Return a node that computes what is wanted, behind Slices of inputs that hold more."""
+    name = node.output[0]
+    part = regions.read(name, reading)
+    cuts = {
+        source: _slice(source, regions.after(source), part, _cut_name(source, part), weights)
+        for source in reading.operands
+        if regions.after(source) != part
+    }
+    narrowed = copied_node(node)
+    narrowed.input[:] = [
+        cuts[source].output[0] if source in cuts else source for source in node.input
+    ]
+    if node.op_type in ("Conv", "ConvTranspose", "MaxPool"):
+        _set_pads(narrowed, reading, regions.after(name), part)
+    return [*cuts.values(), narrowed]
+
+
+def _cut_name(name: str, region: Region) -> str:
+    (top, bottom), (left, right) = ((span.start, span.stop) for span in region)
+    return f"{name}/rows_{top}_{bottom}_columns_{left}_{right}"
+
+
+def _slice(source: str, held: Region, part: Region, name: str, weights: Weights) -> onnx.NodeProto:
+    """Return a Slice that makes `name`: the `part` of a tensor that holds `held`."""
+    origin = [span.start for span in held]
+    starts = [span.start - first for span, first in zip(part, origin, strict=True)]
+    ends = [span.stop - first for span, first in zip(part, origin, strict=True)]
+    bounds = [
+        add_weight(
+            weights,
+            f"context_crop/{'_'.join(map(str, values))}",
+            np.array(values, dtype=np.int64),
+        )
+        for values in (starts, ends, [ROWS, COLS])
+    ]
+    return helper.make_node("Slice", [source, *bounds], [name], name=name)
 
 
 def _set_pads(node: onnx.NodeProto, reading: Reading, region: Region, part: Region) -> None:

@@ -1,18 +1,18 @@
-"""How each node of an ONNX graph reads the rows and columns of its inputs."""
+"""Reach of each node of an ONNX graph: the rows and columns it reads of its inputs."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import onnx
-from onnx import helper, numpy_helper
-
+from flair_export.graph.passes import attributes_of, constants_of
+from flair_export.graph.shapes import shapes_of
 from flair_export.rewrite.receptive_field import Kernel, Span, Transposed, Upsampling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+
+    import onnx
 
 PIXELWISE = {"Add", "Cast", "Clip", "Concat", "Div", "Erf", "Mul", "Relu", "Sigmoid", "Sub"}
 """Each output pixel reads the same pixel of its inputs."""
@@ -43,19 +43,8 @@ class GraphReader:
     """A graph in which every tensor [N, channels, rows, columns] has its rows and columns known."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        graph = model.graph
-        self._constants = {
-            tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer
-        } | {
-            node.output[0]: numpy_helper.to_array(attributes_of(node)["value"])
-            for node in graph.node
-            if node.op_type == "Constant"
-        }
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-        self._shapes = {
-            value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
-            for value in (*inferred.value_info, *inferred.input, *inferred.output)
-        } | {name: value.shape for name, value in self._constants.items()}
+        self._constants = constants_of(model.graph)
+        self._shapes = shapes_of(model)
 
     def whole(self, name: str) -> Region | None:
         """Return all rows and columns of a tensor; None for one that has none."""
@@ -144,17 +133,3 @@ class GraphReader:
             whole = size[axis - ROWS].stop
             first[axis] = min(max(start + whole if start < 0 else start, 0), whole)
         return Kernel(pad=-first[ROWS]), Kernel(pad=-first[COLS])
-
-
-def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    """Return the attributes of a node as Python values."""
-    return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-
-
-def readers_of(graph: onnx.GraphProto) -> Mapping[str, list[onnx.NodeProto]]:
-    """Return the nodes that read each tensor, in the order of the graph."""
-    readers = defaultdict(list)
-    for node in graph.node:
-        for name in node.input:
-            readers[name].append(node)
-    return readers

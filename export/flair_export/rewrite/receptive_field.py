@@ -1,4 +1,4 @@
-"""Which pixels of its input an operation reads, along one axis: pure arithmetic on intervals."""
+"""Pixels of its input that an operation reads, along one axis: pure arithmetic on intervals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Span:
 class Kernel:
     """A convolution or pooling; with the defaults, an operation on each pixel by itself."""
 
-    kernel: int = 1
+    size: int = 1
+    """Pixels read for one output, as far apart as `dilation`."""
     stride: int = 1
     dilation: int = 1
     pad: int = 0
@@ -39,7 +40,7 @@ class Kernel:
     def reads(self, span: Span) -> Span:
         """Return the input pixels that outputs `span` read, padding included."""
         first = span.start * self.stride - self.pad
-        last = (span.stop - 1) * self.stride - self.pad + (self.kernel - 1) * self.dilation
+        last = (span.stop - 1) * self.stride - self.pad + (self.size - 1) * self.dilation
         return Span(first, last + 1)
 
 

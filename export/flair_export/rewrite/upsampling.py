@@ -1,4 +1,4 @@
-"""Upsample and convolve in one: a rewrite of an exported graph that changes no label.
+"""Upsampling and convolution in one: a rewrite of an exported graph that changes no label.
 
 A decoder doubles its map by repeating pixels, then convolves 3 x 3: of the nine pixels read, only
 2 x 2 differ. The kernel's weights that meet the same pixel are added up beforehand, which makes the
@@ -13,28 +13,31 @@ convolutions with an addition behind them (github.com/NVIDIA/TensorRT/issues/309
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 from onnx import helper, numpy_helper
 
-from flair_export.rewrite.graph_reader import (
-    COLS,
-    ROWS,
-    GraphReader,
-    Reading,
+from flair_export.graph.passes import (
+    add_weight,
     attributes_of,
+    copied_node,
     readers_of,
+    replaced,
+    weights_of,
 )
+from flair_export.rewrite.graph_reader import COLS, ROWS, GraphReader, Reading
 from flair_export.rewrite.receptive_field import Kernel, Upsampling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
-Weights: TypeAlias = dict[str, onnx.TensorProto]
+    import onnx
+
+    from flair_export.graph.passes import Weights
+
 DOUBLED = Upsampling(2, linear=False)
-THREE = Kernel(kernel=3, pad=1)
+THREE = Kernel(size=3, pad=1)
 TAPS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
 """Which rows of a 3 x 3 kernel are summed in row k of the transposed one. That takes input row i to
 output row 2i - 1 + k, whose kernel rows read doubled rows 2i - 2 + k, 2i - 1 + k and 2i + k; input
@@ -47,16 +50,12 @@ def fold_upsampling(model: onnx.ModelProto) -> onnx.ModelProto:
     Logits are equal up to the order of FP32 sums. A model without the two is unchanged.
     """
     found = _matches(model)
-    folds = {match.conv.output[0]: match for match in found}
-    dropped = {match.doubling.output[0] for match in found}
-    dropped |= {match.join.output[0] for match in found if match.join is not None}
 
     def replace(node: onnx.NodeProto, weights: Weights) -> list[onnx.NodeProto]:
-        if match := folds.get(node.output[0]):
-            return _folded(match, weights)
-        return [] if node.output[0] in dropped else [node]
+        match = found.get(node.output[0])
+        return _folded(match, weights) if match else [node]
 
-    return _rewritten(model, replace)
+    return replaced(model, replace)
 
 
 def spell_out_transposed(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -72,30 +71,7 @@ def spell_out_transposed(model: onnx.ModelProto) -> onnx.ModelProto:
         }
         return _spelled_out(node, shapes, weights) if ours else [node]
 
-    return _rewritten(model, replace)
-
-
-def _rewritten(
-    model: onnx.ModelProto, replace: Callable[[onnx.NodeProto, Weights], list[onnx.NodeProto]]
-) -> onnx.ModelProto:
-    """Return a copy with nodes replaced; `replace` may add weights, and unread ones are dropped."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    graph = copy.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    nodes = [new for node in graph.node for new in replace(node, weights)]
-    read = {name for node in nodes for name in node.input}
-    kept = [tensor for name, tensor in weights.items() if name in read]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(kept)
-    return copy
-
-
-def _constant(weights: Weights, name: str, value: np.ndarray) -> str:
-    """Add a weight and return its name."""
-    weights[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
-    return name
+    return replaced(model, replace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,39 +85,43 @@ class _Match:
     """Of the convolution's input: those that were doubled."""
 
 
-def _matches(model: onnx.ModelProto) -> list[_Match]:
-    reader = GraphReader(model)
-    readers = readers_of(model.graph)
+def _matches(model: onnx.ModelProto) -> dict[str, _Match]:
+    """Return what can be folded, by the tensor its convolution makes."""
     outputs = {output.name for output in model.graph.output}
-    constants = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    found: list[_Match] = []
-    taken: set[str] = set()
-
-    def only_reader(name: str) -> onnx.NodeProto | None:
-        return readers[name][0] if len(readers[name]) == 1 and name not in outputs else None
-
+    readers = readers_of(model.graph)
+    only_reader = {
+        name: nodes[0] for name, nodes in readers.items() if len(nodes) == 1 and name not in outputs
+    }
+    reader, weights = GraphReader(model), weights_of(model.graph)
+    found: dict[str, _Match] = {}
     for node in model.graph.node:
-        if not _is(reader.reading(node), DOUBLED):
-            continue
-        after = only_reader(node.output[0])
-        join = after if after is not None and after.op_type == "Concat" else None
-        conv = only_reader(join.output[0]) if join is not None else after
-        if conv is None or conv.op_type != "Conv" or conv.output[0] in taken:
-            continue
-        shape = constants.get(conv.input[1])
-        before = 0
-        if join is not None:
-            if not reader.reading(join):  # joined along rows or columns
-                continue
-            place = list(join.input).index(node.output[0])
-            before = sum(reader.channels(name) for name in join.input[:place])
-        channels = slice(before, before + reader.channels(node.output[0]))
-        # A grouped convolution has fewer channels in its weights than it reads.
-        whole = shape is not None and shape[1] == reader.channels((join or node).output[0])
-        if whole and _is(reader.reading(conv), THREE):
-            taken.add(conv.output[0])
-            found.append(_Match(node, join, conv, channels))
+        match = _match(node, only_reader, reader)
+        if match and _is_ungrouped(match.conv, reader, weights):
+            found.setdefault(match.conv.output[0], match)
     return found
+
+
+def _match(
+    doubling: onnx.NodeProto, only_reader: Mapping[str, onnx.NodeProto], reader: GraphReader
+) -> _Match | None:
+    """Return the match that starts at a node, where one does."""
+    if not _is(reader.reading(doubling), DOUBLED):
+        return None
+    up = doubling.output[0]
+    join, conv = None, only_reader.get(up)
+    before = 0
+    if conv is not None and conv.op_type == "Concat" and reader.reading(conv):  # along channels
+        join, conv = conv, only_reader.get(conv.output[0])
+        before = sum(reader.channels(name) for name in join.input[: list(join.input).index(up)])
+    if conv is None or conv.op_type != "Conv" or not _is(reader.reading(conv), THREE):
+        return None
+    return _Match(doubling, join, conv, slice(before, before + reader.channels(up)))
+
+
+def _is_ungrouped(conv: onnx.NodeProto, reader: GraphReader, weights: Weights) -> bool:
+    """Return whether the weights are constant and have a kernel for every channel read."""
+    kernel = weights.get(conv.input[1])
+    return kernel is not None and kernel.dims[1] == reader.channels(conv.input[0])
 
 
 def _is(reading: Reading | None, axis: Upsampling | Kernel) -> bool:
@@ -156,7 +136,7 @@ def _folded(match: _Match, weights: Weights) -> list[onnx.NodeProto]:
     bias, up, name = match.conv.input[2:], match.doubling.input[0], f"{out}/doubled"
     inputs = [
         up,
-        _constant(weights, f"{out}/doubled_weight", doubled),
+        add_weight(weights, f"{out}/doubled_weight", doubled),
         *(bias if match.join is None else ()),
     ]
     made = out if match.join is None else name
@@ -173,10 +153,9 @@ def _folded(match: _Match, weights: Weights) -> list[onnx.NodeProto]:
         joined_name = f"{out}/joined"
         nodes.append(helper.make_node("Concat", joined, [joined_name], name=joined_name, axis=1))
         joined = [joined_name]
-    rest = onnx.NodeProto()
-    rest.CopyFrom(match.conv)
+    rest = copied_node(match.conv)
     rest_kernel = np.delete(kernel, match.channels, axis=1)
-    rest.input[:] = [*joined, _constant(weights, f"{out}/rest_weight", rest_kernel), *bias]
+    rest.input[:] = [*joined, add_weight(weights, f"{out}/rest_weight", rest_kernel), *bias]
     rest.output[:] = [f"{out}/rest"]
     total = helper.make_node("Add", [rest.output[0], name], [out], name=f"{out}/sum")
     return [*nodes, rest, total]
@@ -199,18 +178,18 @@ def _spelled_out(
     # [channels, filters, tap from the end, b] along rows and along columns.
     apart = kernel.reshape(channels, filters, 2, 2, 2, 2)[:, :, ::-1, :, ::-1, :]
     four = apart.transpose(3, 5, 1, 0, 2, 4).reshape(4 * filters, channels, 2, 2)
-    inputs = [node.input[0], _constant(weights, f"{out}/four_weight", four)]
+    inputs = [node.input[0], add_weight(weights, f"{out}/four_weight", four)]
     if len(node.input) > 2:
         bias = numpy_helper.to_array(weights[node.input[2]])
-        inputs.append(_constant(weights, f"{out}/four_bias", np.tile(bias, 4)))
+        inputs.append(add_weight(weights, f"{out}/four_bias", np.tile(bias, 4)))
     conv, dealt = f"{out}/four", f"{out}/dealt"
     size = shapes.whole(out)
     assert size, "a convolution has rows and columns"
     starts, ends = cuts[:2], cuts[:2] + [span.size for span in size]
     bounds = [
-        _constant(weights, f"{out}/starts", starts),
-        _constant(weights, f"{out}/ends", ends),
-        _constant(weights, f"{out}/axes", np.array([ROWS, COLS])),
+        add_weight(weights, f"{out}/starts", starts),
+        add_weight(weights, f"{out}/ends", ends),
+        add_weight(weights, f"{out}/axes", np.array([ROWS, COLS])),
     ]
     return [
         helper.make_node(

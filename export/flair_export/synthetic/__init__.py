@@ -1,1 +1,1 @@
-"""A drawn scene and a stand-in checkpoint, for where real ones are not at hand."""
+"""Drawn scene and stand-in checkpoint, for where real ones are not at hand."""

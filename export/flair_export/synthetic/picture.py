@@ -1,4 +1,4 @@
-"""What a synthetic scene is painted on: colour, height and label together, in a road frame."""
+"""Picture that a synthetic scene is painted on: colour, height and label, in a road frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in checkpoint: the layout of a published FLAIR model, none of its training.
+"""Stand-in checkpoint: the layout of a published FLAIR model, none of its training.
 
 The weights are not IGN's and say nothing about the quality of IGN's models. Most are random; the
 first filters are blurred, two convolutions learn in closed form to tell the classes of a synthetic
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flair_export.cards import CHANNELS, STANDIN_CARD, Card, find_card
+from flair_export.network.checkpoint import CLASS_WEIGHTS
 from flair_export.network.modules import build_network
 from flair_export.synthetic.scene import synthetic_orthophoto
 
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOTICE = "These weights are a stand-in fitted on a synthetic scene, not IGN's."
-PREFIX = "model.seg_model."
+PUBLISHED_PREFIX = "model.seg_model."
 """What the training framework puts before each name of a published file."""
-SEED = 58
+FITTED_SCENE_SEED = 58
 """Of a scene on which every class of the generator occurs."""
-SCENE_PX = 1536
-TILE_PX = 512
-SAMPLES = 6000
-"""Pixels per tile that enter a fit."""
+FITTED_SCENE_PX = 1536
+FITTED_TILE_PX = 512
+PIXELS_PER_TILE = 6000
+"""Pixels of each tile that enter a fit."""
 RIDGE = 1e-3
 """Weight decay of a fit, relative to the mean square of its features."""
 LOGIT = 12.0
@@ -41,7 +42,7 @@ Samples = list[tuple[Tensor, Tensor]]
 """Normalised tiles [5, T, T] with their labels [T, T]."""
 
 
-def build_standin(seed: int = SEED) -> dict[str, Tensor]:
+def build_standin(seed: int = FITTED_SCENE_SEED) -> dict[str, Tensor]:
     """Return the state dict of a stand-in network, named as in a published file.
 
     278 tensors `model.seg_model.*` and `criterion.weight`, which is 0 for inactive classes. Takes
@@ -55,14 +56,14 @@ def build_standin(seed: int = SEED) -> dict[str, Tensor]:
         _look_at_colors(network.get_submodule("encoder.conv1"))
         _calibrate(network, [tile for tile, _ in samples[::2]])
         _fit_classes(network, card, samples)
-    state = {PREFIX + name: tensor for name, tensor in network.state_dict().items()}
+    state = {PUBLISHED_PREFIX + name: tensor for name, tensor in network.state_dict().items()}
     weights = [float(value in card.active) for value in range(1, CHANNELS + 1)]
-    return {**state, "criterion.weight": torch.tensor(weights)}
+    return {**state, CLASS_WEIGHTS: torch.tensor(weights)}
 
 
 def _samples(card: Card, seed: int) -> Samples:
     """Cut the scene that belongs to `seed` into normalised tiles."""
-    image, labels = synthetic_orthophoto(SCENE_PX, SCENE_PX, seed)
+    image, labels = synthetic_orthophoto(FITTED_SCENE_PX, FITTED_SCENE_PX, seed)
     mean, std = (
         torch.tensor(values).reshape(-1, 1, 1)
         for values in (card.normalization.mean, card.normalization.std)
@@ -70,9 +71,9 @@ def _samples(card: Card, seed: int) -> Samples:
     normalised = (torch.from_numpy(image).float() - mean) / std
     truth = torch.from_numpy(labels.astype(np.int64))
     corners = [
-        (slice(top, top + TILE_PX), slice(left, left + TILE_PX))
-        for top in range(0, SCENE_PX, TILE_PX)
-        for left in range(0, SCENE_PX, TILE_PX)
+        (slice(top, top + FITTED_TILE_PX), slice(left, left + FITTED_TILE_PX))
+        for top in range(0, FITTED_SCENE_PX, FITTED_TILE_PX)
+        for left in range(0, FITTED_SCENE_PX, FITTED_TILE_PX)
     ]
     return [(normalised[:, rows, cols], truth[rows, cols]) for rows, cols in corners]
 
@@ -156,7 +157,7 @@ def _least_squares(
     gram = torch.zeros(size, size, dtype=torch.float64)
     moment = torch.zeros(size, len(classes), dtype=torch.float64)
     for features, labels in _inputs(network, convolution, samples):
-        pixels = torch.randint(labels.numel(), (SAMPLES,))
+        pixels = torch.randint(labels.numel(), (PIXELS_PER_TILE,))
         rows = _neighbourhoods(features, pixels)
         truth = labels.flatten()[pixels, None] == torch.tensor(classes)
         gram += (rows.T @ rows).double()

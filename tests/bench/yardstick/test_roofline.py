@@ -17,13 +17,14 @@ def test_layers_hold_the_arithmetic_of_the_graph(exported):
 
 
 def test_each_layer_takes_the_longer_of_the_two():
-    peak = Peak("any", tflops=1, terabytes=1)
-    heavy, wide = NodeWork("Conv", 10**12, 10), NodeWork("Resize", 0, 10**12)
+    peak = Peak(name="any", tflops=1, terabytes=1)
+    heavy = NodeWork(kind="Conv", operations=10**12, values=10)
+    wide = NodeWork(kind="Resize", operations=0, values=10**12)
     assert seconds_at_best([heavy, wide], peak, value_bytes=2) == pytest.approx(3)
 
 
 def test_bounds_name_every_peak(exported):
     found = bounds(onnx.load(exported(8)), core_px=16)
-    assert [bound["name"] for bound in found] == [peak.name for peak in PEAKS]
+    assert [bound.name for bound in found] == [peak.name for peak in PEAKS]
     for bound in found:
-        assert bound["new_mpx_per_s"] == pytest.approx(bound["tiles_per_s"] * 256 / 1e6)
+        assert bound.new_mpx_per_s == pytest.approx(bound.tiles_per_s * 256 / 1e6)

@@ -1,173 +1,160 @@
-import threading
-import time
+"""Strips taken apart and put together again, with slots that answer the mean of a tile."""
+
+import gc
+import weakref
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from doubles.fake_slot import FakeSlot
 
-from flair_engine.inference.stream import stream
-from flair_engine.overlap import Stopwatch, alongside, prefetched, written_behind
+from flair_engine.grid import Grid, Window
+from flair_engine.inference.labelling import label_strips
+
+TILE_PX = 32
 
 
-class FakeSlot:
-    """Answers the mean of each tile; refuses misuse of its buffers."""
+class CoreSlot(FakeSlot):
+    """Answers each tile's number, which all its pixels have, as labels of the core."""
 
-    def __init__(self, log, batch=3):
-        self.images_nchw = np.zeros((batch, 1, 2, 2), np.uint8)
-        self.log = log
-        self.in_flight = None
-
-    def submit(self):
-        assert self.in_flight is None, "submitted twice"
-        self.in_flight = self.images_nchw.copy()
-        self.log.append("submit")
+    def __init__(self, log, core_px, batch=3):
+        super().__init__(log, batch)
+        self.images_nchw = np.zeros((batch, 1, TILE_PX, TILE_PX), np.uint8)
+        self.core_px = core_px
 
     def wait(self):
-        assert (self.in_flight == self.images_nchw).all(), "touched while in flight"
-        means, self.in_flight = self.in_flight.mean((1, 2, 3)), None
-        self.log.append("wait")
-        return {"labels": means.astype(np.uint8)}
+        means = super().wait()["labels"]
+        size = (len(means), self.core_px, self.core_px)
+        return {"labels": np.broadcast_to(means[:, None, None], size)}
 
 
-def tiles(count):
-    return [(n, np.full((1, 2, 2), n, np.uint8)) for n in range(count)]
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """Cores of one row; `valid_hw` is of the whole raster."""
+
+    i: int
+    cores: range
+    grid: Grid
+    valid_hw: np.ndarray | None = None
+
+    @property
+    def window(self):
+        first, last = self.grid.core(self.i, self.cores[0]), self.grid.core(self.i, self.cores[-1])
+        return Window(
+            top=first.top, left=first.left, height=first.height, width=last.right - first.left
+        )
+
+    def tile(self, j):
+        return np.full((1, TILE_PX, TILE_PX), number(self.grid, self.i, j), np.uint8)
+
+    def core_valid(self, j):
+        if self.valid_hw is None:
+            return None
+        return self.valid_hw[self.grid.core(self.i, j).slices]
+
+
+def number(grid, i, j):
+    return 1 + i * grid.cols + j
+
+
+@pytest.fixture
+def grid():
+    return Grid(height=70, width=53, tile_px=TILE_PX, margin_px=8)
+
+
+def strips_of(grid, valid_hw=None, cores=None):
+    return (Strip(i, cores or range(grid.cols), grid, valid_hw) for i in range(grid.rows))
+
+
+def expected(grid, valid_hw=None, selected=None):
+    labels = np.zeros((grid.height, grid.width), np.uint8)
+    for i in range(grid.rows):
+        for j in range(grid.cols):
+            if selected is None or selected[i, j]:
+                labels[grid.core(i, j).slices] = number(grid, i, j)
+    return labels if valid_hw is None else labels * valid_hw
+
+
+def labelled(grid, strips, slots=2, batch=3, selected=None):
+    log = []
+    buffers = [CoreSlot(log, grid.core_px, batch) for _ in range(slots)]
+    found = list(label_strips(strips, grid, buffers, {"labels": 1}, selected))
+    assert [strip.i for strip in found] == list(range(grid.rows))
+    for strip in found:
+        assert strip.outputs["labels"].shape == (1, strip.window.height, strip.window.width)
+    return np.concatenate([strip.outputs["labels"][0] for strip in found]), log.count("submit")
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 9, 10])
-def test_every_tile_comes_back_in_order(slots, count):
-    log = []
-    results = [
-        (key, int(outputs["labels"]))
-        for key, outputs in stream(tiles(count), [FakeSlot(log) for _ in range(slots)])
-    ]
-    assert results == [(n, n) for n in range(count)]
-    assert log.count("submit") == -(-count // 3)
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 50])
+def test_every_pixel_is_labelled_once_in_full_batches(grid, slots, batch):
+    labels, batches = labelled(grid, strips_of(grid), slots, batch)
+    assert (labels == expected(grid)).all()
+    assert batches == -(-grid.rows * grid.cols // batch)
 
 
-def test_two_slots_keep_one_batch_in_flight():
-    log = []
-    list(stream(tiles(9), [FakeSlot(log), FakeSlot(log)]))
-    assert log == ["submit", "submit", "wait", "submit", "wait", "wait"]
+@pytest.mark.parametrize("kept", ["none", "first", "last", "middle", "every second"])
+def test_cores_that_are_not_selected_cost_nothing(grid, kept):
+    selected = np.zeros((grid.rows, grid.cols), bool)
+    rows = {"none": [], "first": [0], "last": [-1], "middle": [2], "every second": slice(0, 5, 2)}
+    selected[rows[kept], 1:3] = True
+    labels, batches = labelled(grid, strips_of(grid), selected=selected)
+    assert (labels == expected(grid, selected=selected)).all()
+    assert batches == -(-selected.sum() // 3)
 
 
-def test_the_last_batch_is_padded_with_zeros():
-    slot = FakeSlot([])
-    list(stream(tiles(4), [slot]))
-    assert slot.images_nchw[0].max() == 3
-    assert slot.images_nchw[1:].max() == 0
+def test_pixels_that_are_not_valid_are_0_and_cores_without_any_are_not_inferred(grid):
+    valid_hw = np.random.default_rng(1).random((grid.height, grid.width)) < 0.5
+    valid_hw[16:48] = False  # two rows of cores
+    labels, batches = labelled(grid, strips_of(grid, valid_hw))
+    assert (labels == expected(grid, valid_hw)).all()
+    assert batches == -(-(grid.rows - 2) * grid.cols // 3)
 
 
-def test_prefetched_works_ahead_and_no_further():
-    made = []
-
-    def numbers():
-        for n in range(10):
-            made.append(n)
-            yield n
-
-    ahead = prefetched(numbers(), depth=2)
-    assert next(ahead) == 0
-    deadline = time.monotonic() + 5
-    while len(made) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.05)
-    assert made == [0, 1, 2]
-    assert list(ahead) == list(range(1, 10))
+def test_a_panel_starts_at_its_own_column(grid):
+    labels, _ = labelled(grid, strips_of(grid, cores=range(1, 3)))
+    assert (labels == expected(grid)[:, 16:48]).all()
 
 
-def test_prefetched_passes_on_what_is_raised():
-    def failing():
-        yield 1
-        raise ValueError("broken")
+def test_outputs_of_several_bands_are_put_together_too(grid):
+    class Two(CoreSlot):
+        def wait(self):
+            labels = super().wait()["labels"]
+            return {"labels": labels, "probabilities": np.stack([labels, labels + 1], axis=1)}
 
-    ahead = prefetched(failing())
-    assert next(ahead) == 1
-    with pytest.raises(ValueError, match="broken"):
-        next(ahead)
-
-
-def test_prefetched_leaves_no_thread_when_closed_early():
-    ahead = prefetched(iter(range(100)))
-    next(ahead)
-    ahead.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("read")]
+    bands = {"labels": 1, "probabilities": 2}
+    found = label_strips(strips_of(grid), grid, [Two([], grid.core_px)], bands)
+    whole = np.concatenate([strip.outputs["probabilities"] for strip in found], axis=1)
+    assert (whole == [expected(grid), expected(grid) + 1]).all()
 
 
-def test_written_behind_writes_in_order_in_one_other_thread():
-    written, threads = [], set()
+def test_a_strip_is_done_with_its_last_tile_and_none_is_read_further_ahead(grid):
+    """Four tiles a strip, batches of four, two slots: the third strip is read, then one comes."""
+    read = []
 
-    def write(item):
-        written.append(item)
-        threads.add(threading.current_thread())
+    def strips():
+        for strip in strips_of(grid):
+            read.append(strip.i)
+            yield strip
 
-    assert list(written_behind(range(5), write, depth=2)) == list(range(5))
-    assert written == list(range(5))
-    assert len(threads) == 1
-    assert threading.main_thread() not in threads
-
-
-def test_written_behind_passes_on_what_is_raised():
-    def write(item):
-        if item == 2:
-            raise OSError("disk full")
-
-    done = written_behind(range(10), write)
-    with pytest.raises(OSError, match="disk full"):
-        list(done)
+    slots = [CoreSlot([], grid.core_px, batch=grid.cols) for _ in range(2)]
+    found = label_strips(strips(), grid, slots, {"labels": 1})
+    assert read == []
+    for ahead in ([0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]):
+        next(found)
+        assert read == ahead
 
 
-def test_alongside_waits_for_the_work():
-    done = threading.Event()
+def test_pixels_are_let_go_once_their_batch_is_under_way(grid):
+    alive = weakref.WeakSet()
 
-    def work():
-        time.sleep(0.05)
-        done.set()
+    def strips():
+        for strip in strips_of(grid):
+            alive.add(strip)
+            yield strip
+            del strip
 
-    with alongside(work, cancel=lambda: None) as check:
-        check()
-        assert not done.is_set()
-    assert done.is_set()
-
-
-def test_alongside_passes_on_what_the_work_raises():
-    failed = threading.Event()
-
-    def work():
-        failed.set()
-        raise OSError("disk full")
-
-    def hopeful():
-        with alongside(work, cancel=lambda: None) as check:
-            failed.wait()
-            while True:
-                check()
-
-    with pytest.raises(OSError, match="disk full"):
-        hopeful()
-
-    with pytest.raises(OSError, match="disk full"), alongside(work, cancel=lambda: None):
-        pass
-
-
-def test_alongside_ends_the_work_where_the_block_raises():
-    cancelled = threading.Event()
-    with (
-        pytest.raises(KeyError, match="strip"),
-        alongside(lambda: cancelled.wait(10), cancel=cancelled.set),
-    ):
-        raise KeyError("strip")
-    assert cancelled.is_set()
-
-
-def test_stopwatch_counts_the_producer_alone():
-    def slow():
-        for n in range(3):
-            time.sleep(0.02)
-            yield n
-
-    watch = Stopwatch()
-    for _ in watch.time(slow()):
-        time.sleep(0.03)
-    assert 0.06 <= watch.busy_s < 0.12
-    watch.timed(lambda _: time.sleep(0.02))(None)
-    assert watch.busy_s >= 0.08
+    slots = [CoreSlot([], grid.core_px, batch=grid.cols) for _ in range(2)]
+    for _ in label_strips(strips(), grid, slots, {"labels": 1}):
+        gc.collect()
+        assert len(alive) <= 1

@@ -6,7 +6,7 @@ import pytest
 
 from flair_engine.errors import EngineError, InferenceError
 from flair_engine.inference import onnx_runtime
-from flair_engine.inference.base import Request, available_cpus
+from flair_engine.inference.base import Request
 from flair_engine.inference.choose import open_backend
 from flair_engine.manifest import read_model_spec
 
@@ -39,7 +39,7 @@ class SilentFallback:
 
 def test_a_silent_fallback_to_the_cpu_is_an_error(tiny_path, monkeypatch):
     monkeypatch.setattr(onnx_runtime, "import_onnxruntime", lambda: SilentFallback)
-    with pytest.raises(EngineError, match="could not start CUDA there"):
+    with pytest.raises(EngineError, match="could not start CUDA on cuda .*: check nvidia-smi"):
         onnx_runtime.open_session(tiny_path, device="cuda")
 
 
@@ -81,10 +81,3 @@ def test_a_failure_in_the_runtime_is_an_inference_error(tiny_path, spec):
     with pytest.raises(InferenceError, match="failed on a batch of 1 tiles of 32 px"):
         slot.wait()
     backend.close()
-
-
-def test_the_cpus_of_the_process_are_counted(monkeypatch):
-    assert available_cpus() >= 1
-    monkeypatch.delattr("os.sched_getaffinity", raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert available_cpus() == 1

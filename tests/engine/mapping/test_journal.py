@@ -7,13 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from flair_engine.errors import OutputError, WriteError
-from flair_engine.mapping.journal import AbandonedError, Journal, sync_folder, unfinished
-from flair_engine.mapping.run_lengths import count_packed, pack, unpack
+from flair_engine.mapping.journal import JOURNAL_SCHEMA, AbandonedError, Journal, unfinished
 
 IDENTITY = {"model": "abc", "geometry": (512, 128)}
 
@@ -24,18 +20,6 @@ def open_journal(tmp_path, identity=IDENTITY, *, resume=False, restart=False, st
 
 def strip(value, height=4, width=6):
     return {"labels": np.full((1, height, width), value, np.uint8)}
-
-
-@given(arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 99)),
-              elements=st.integers(0, 3)))  # fmt: skip
-def test_what_is_packed_is_unpacked(array):
-    assert (unpack(pack(array), array.shape) == array).all()
-
-
-def test_runs_are_short_and_noise_is_raw():
-    assert len(pack(np.ones((1, 256, 5000), np.uint8))) == 8
-    noise = np.random.default_rng(0).integers(0, 256, (1, 64, 64), dtype=np.uint8)
-    assert len(pack(noise)) == noise.size + 3
 
 
 def test_finished_strips_are_found_again(tmp_path):
@@ -79,15 +63,6 @@ def test_a_hole_in_the_last_record_is_dropped(tmp_path):
     data.write_bytes(data.read_bytes()[:-4] + bytes(4))
     with open_journal(tmp_path, resume=True) as journal:
         assert journal.finished(("labels",)) == {(0, 0)}
-
-
-@given(arrays(np.uint8, st.tuples(st.just(1), st.integers(1, 9), st.integers(1, 99)),
-              elements=st.integers(0, 255)))  # fmt: skip
-def test_values_are_counted_without_unpacking(array):
-    expected = np.bincount(array.ravel(), minlength=256)
-    assert (count_packed(pack(array)) == expected).all()
-    flat = np.repeat(array.ravel()[:1], 500)
-    assert count_packed(pack(flat))[flat[0]] == 500
 
 
 def test_values_of_all_strips_are_counted(tmp_path):
@@ -203,5 +178,17 @@ def test_the_record_is_readable(tmp_path):
     with open_journal(tmp_path) as journal:
         journal.append(0, 0, strip(1))
         record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record == {"started": "first", "identity": {"model": "abc", "geometry": [512, 128]}}
-    sync_folder(tmp_path)
+    identity = {"model": "abc", "geometry": [512, 128]}
+    assert record == {"schema": JOURNAL_SCHEMA, "started": "first", "identity": identity}
+
+
+@pytest.mark.parametrize("schema", [None, 0, JOURNAL_SCHEMA + 1])
+def test_a_run_of_another_layout_is_not_continued(tmp_path, schema):
+    with open_journal(tmp_path) as journal:
+        journal.append(0, 0, strip(1))
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    record.pop("schema")
+    path.write_text(json.dumps(record if schema is None else {**record, "schema": schema}))
+    with pytest.raises(OutputError, match="layout .*, this engine continues 1: start again with"):
+        open_journal(tmp_path, resume=True)

@@ -7,11 +7,12 @@ import rasterio
 from rasterio.transform import from_origin
 from rio_cogeo.cogeo import cog_validate
 
-from flair_engine.errors import OutputError, WriteError
+from flair_engine.errors import WriteError
 from flair_engine.grid import Window
 from flair_engine.manifest import read_model_spec
 from flair_engine.mapping import landcover
-from flair_engine.mapping.landcover import MapStyle, check_output, output_path, write_maps
+from flair_engine.mapping.landcover import MapStyle, write_maps
+from flair_engine.mapping.targets import Target, output_path
 
 TRANSFORM = from_origin(721104.4, 6248980.8, 0.2, 0.2)
 
@@ -43,7 +44,8 @@ def write(tmp_path, style):
 
         spec = dataclasses.replace(style.spec, outputs=tuple(outputs))
         made = dataclasses.replace(style, spec=spec, **changes)
-        write_maps(folder / "map.tif", window or whole, made, read, work)
+        target = Target(path=folder / "map.tif", window=window or whole)
+        write_maps(target, made, read, work)
         return folder / "map.tif"
 
     return write
@@ -179,29 +181,3 @@ def test_a_map_that_cannot_be_put_in_place(write, tmp_path):
     (tmp_path / "map.tif").mkdir()
     with pytest.raises(WriteError, match="cannot be put in place"):
         write({"labels": labels(9, 9)})
-
-
-def test_an_existing_map_is_kept(tmp_path):
-    (tmp_path / "map.tif").touch()
-    with pytest.raises(OutputError, match="exists already: use --overwrite"):
-        check_output(tmp_path / "map.tif", overwrite=False)
-    check_output(tmp_path / "map.tif", overwrite=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("no/map.tif", "the folder .* does not exist"),
-        ("", "is a folder"),
-        ("map.png", r"give a name ending in \.tif"),
-    ],
-)
-def test_places_a_map_cannot_be_put(tmp_path, name, message):
-    with pytest.raises(OutputError, match=message):
-        check_output(tmp_path / name, overwrite=False)
-
-
-def test_folder_that_may_not_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(OutputError, match="is not writable by you"):
-        check_output(tmp_path / "map.tif", overwrite=False)

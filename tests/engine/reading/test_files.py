@@ -7,7 +7,15 @@ from rasterio.enums import ColorInterp
 
 from flair_engine.errors import ReadError, SourceError, first_line
 from flair_engine.grid import Window
-from flair_engine.reading.files import FileLayer, choose_bands, describe, open_dataset, short
+from flair_engine.reading.files import (
+    FileLayer,
+    choose_bands,
+    describe,
+    describe_all,
+    expand,
+    open_dataset,
+    short,
+)
 
 WHOLE = Window(top=0, left=0, height=70, width=53)
 
@@ -164,3 +172,26 @@ def test_words_for_messages():
     assert first_line(ValueError()) == "ValueError"
     assert short("<VRTDataset>") == "joined files"
     assert short("/in.tif") == "/in.tif"
+
+
+def test_folders_patterns_and_names_stand_for_files(make_raster, tmp_path):
+    for name in ("b.tif", "a.tif", "c.TIF"):
+        make_raster(name)
+    (tmp_path / "note.txt").touch()
+    names = [str(tmp_path / name) for name in ("a.tif", "b.tif", "c.TIF")]
+    assert expand([str(tmp_path)]) == names
+    assert expand([str(tmp_path / "*.tif")]) == names[:2]
+    assert expand([names[1], str(tmp_path)]) == [names[1], names[0], names[2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("", "a folder without rasters"), ("*.jp2", "a pattern that matches no")]
+)
+def test_names_that_stand_for_nothing(tmp_path, name, message):
+    with pytest.raises(SourceError, match=message):
+        expand([f"{tmp_path}/{name}"])
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(SourceError, match="no such file"):
+        describe_all([str(tmp_path / "absent.tif")])

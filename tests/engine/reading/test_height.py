@@ -4,10 +4,10 @@ import rasterio
 from rasterio.transform import from_origin
 
 from flair_engine.errors import ReadError, SourceError
-from flair_engine.grid import Grid
+from flair_engine.grid import Grid, area_of
 from flair_engine.reading.files import describe
 from flair_engine.reading.height import HeightCheck, HeightLayer, encode_height
-from flair_engine.reading.mosaic import grid_of
+from flair_engine.reading.pixel_grid import pixel_grid_of
 from flair_engine.reading.strips import Strip
 
 X, Y = 721104.4, 6248980.8
@@ -37,7 +37,7 @@ def elevation(tmp_path, name, metres, gsd_m=0.2, **profile):
 def grid(make_raster):
     transform = from_origin(X, Y, 0.2, 0.2)
     info = describe(str(make_raster(height=60, width=50, transform=transform)[0]))
-    return grid_of([info], gsd_m=0.2)
+    return pixel_grid_of([info], gsd_m=0.2)
 
 
 def test_models_on_the_grid_are_subtracted_pixel_by_pixel(tmp_path, grid):
@@ -94,10 +94,10 @@ def verdict(values, valid=None):
     grid = Grid(height=2048, width=2048, tile_px=2048, margin_px=0)
     image = np.zeros((2, 2048, 2048), np.uint8)
     image[1] = values
-    strip = Strip(i=0, cores=range(1), grid=grid, image_bhw=image, valid_hw=valid)
+    strip = Strip(i=0, panel=area_of(grid, None), image_bhw=image, valid_hw=valid)
     check = HeightCheck(1)
     first = check.observe(strip)
-    assert check.verdict() is None
+    assert check.warning() is None
     return first
 
 
@@ -113,12 +113,12 @@ def test_an_elevation_band_that_cannot_be_height_is_told():
 def test_few_pixels_are_judged_at_the_end():
     grid = Grid(height=64, width=64, tile_px=64, margin_px=0)
     strip = Strip(
-        i=0, cores=range(1), grid=grid, image_bhw=np.zeros((1, 64, 64), np.uint8), valid_hw=None
+        i=0, panel=area_of(grid, None), image_bhw=np.zeros((1, 64, 64), np.uint8), valid_hw=None
     )
     check = HeightCheck(0)
-    assert check.verdict() is None
+    assert check.warning() is None
     assert check.observe(strip) is None
-    assert "is 0 everywhere" in check.verdict()
+    assert "is 0 everywhere" in check.warning()
     assert check.observe(strip) is None
 
 
@@ -129,5 +129,5 @@ def test_real_elevation_is_accepted(shared_data):
             image = dataset.read()
         grid = Grid(height=512, width=512, tile_px=512, margin_px=0)
         check = HeightCheck(4)
-        check.observe(Strip(i=0, cores=range(1), grid=grid, image_bhw=image, valid_hw=None))
-        assert check.verdict() is None
+        check.observe(Strip(i=0, panel=area_of(grid, None), image_bhw=image, valid_hw=None))
+        assert check.warning() is None

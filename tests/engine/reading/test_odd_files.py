@@ -13,6 +13,8 @@ import rasterio
 from doubles.paths import SHARED
 
 ODD = SHARED / "odd"
+
+pytestmark = pytest.mark.slow
 FILES = sorted(p for p in ODD.rglob("*") if p.is_file() and p.suffix != ".md")
 CRASHES_GDAL: set[str] = set()
 """Files on which GDAL itself ends the process."""
@@ -39,7 +41,7 @@ def test_a_map_or_one_line(path, band_model, tmp_path):
     bands = count if count in (1, 3, 4) else 1
     model = band_model(*(f"b{n}" for n in range(bands)))
     output = tmp_path / "map.tif"
-    command = [sys.executable, "-m", "flair_engine.cli", "-m", model, path, output]
+    command = [sys.executable, "-m", "flair_engine", "-m", model, path, output]
     options = ["--gsd", "0.2", "--quiet", "--threads", "1"]
     if bands != count:
         options += ["--bands", "1"]

@@ -50,6 +50,7 @@ def real_block(shared_data):
     return image_bhw, from_origin(transform.c, transform.f, 0.2, 0.2)
 
 
+@pytest.mark.slow
 def test_delivered_products_give_the_labels_of_the_composite(real_block, band_model, tmp_path):
     image, transform = real_block
     model = band_model("red", "green", "blue", "nir", "elevation")

@@ -1,57 +1,22 @@
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from doubles.layers import BlockLayer, noise, raster_of
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flair_engine.errors import ReadError
-from flair_engine.grid import Grid, Window, cut
-from flair_engine.reading import schedule as panel_module
-from flair_engine.reading.layers import ArrayLayer, Product, Raster, array_raster
-from flair_engine.reading.schedule import ReadCounter, band_height, panels, split
+from flair_engine.grid import Cores, Grid, area_of, cut
+from flair_engine.reading import schedule
+from flair_engine.reading.layers import Product, array_raster
+from flair_engine.reading.schedule import ReadCounter
 from flair_engine.reading.strips import read_strips, sample_tiles
-
-
-class BlockLayer:
-    """An array stored in blocks at a place; counts how often each pixel is read."""
-
-    def __init__(self, image_bhw, block_px, top=0, left=0, valid_hw=None):
-        self.image_bhw, self.valid_hw = image_bhw, valid_hw
-        self.count, height, width = image_bhw.shape
-        self.window = Window(top=top, left=left, height=height, width=width)
-        self.block_px = block_px
-        self.name = "blocks"
-        self.reads = np.zeros((height, width), int)
-        self.closed = 0
-
-    def read(self, part, out_bhw=None):
-        rows, cols = part.slices
-        self.reads[rows, cols] += 1
-        valid_hw = None if self.valid_hw is None else self.valid_hw[rows, cols]
-        pixels = self.image_bhw[:, rows, cols]
-        if out_bhw is not None:
-            out_bhw[...] = pixels
-        return pixels, valid_hw
-
-    def close(self):
-        self.closed += 1
-
-
-def noise(bands, height, width):
-    rng = np.random.default_rng(height * 1000 + width)
-    return rng.integers(0, 256, (bands, height, width), dtype=np.uint8)
-
-
-def raster_of(height, width, *products, fill=7):
-    count = sum(product.bands.stop - product.bands.start for product in products)
-    return Raster(height=height, width=width, count=count, products=products, fill=(fill,) * count)
 
 
 def all_strips(raster, grid, *, threads=2, cores=None, rows=None, counter=None):
     return list(
         read_strips(
             raster,
-            grid,
-            cores or range(grid.cols),
+            Cores(grid=grid, rows=range(grid.rows), cols=cores or range(grid.cols)),
             range(grid.rows) if rows is None else rows,
             threads=threads,
             counter=counter or ReadCounter(),
@@ -72,12 +37,10 @@ def assert_tiles(strips, grid, image_bhw, valid_hw=None):
 @pytest.fixture(autouse=True)
 def low_canvas(monkeypatch):
     """Let small rasters need many canvases."""
-    monkeypatch.setattr(panel_module, "CANVAS_CORES", 1)
+    monkeypatch.setattr(schedule, "CANVAS_CORES", 1)
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 700),
     width=st.integers(1, 200),
@@ -99,9 +62,7 @@ def test_strips_are_the_tiles_and_no_pixel_is_read_twice(
     assert counter.blocks == raster.blocks
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40)
 @given(data=st.data(), margin_px=st.integers(0, 31))
 def test_any_panel_and_any_rows_give_the_same_tiles(data, margin_px):
     height, width = data.draw(st.integers(1, 300)), data.draw(st.integers(1, 300))
@@ -118,9 +79,7 @@ def test_any_panel_and_any_rows_give_the_same_tiles(data, margin_px):
     assert layer.reads.max() == 1
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40)
 @given(
     height=st.integers(2, 400),
     width=st.integers(2, 200),
@@ -167,9 +126,7 @@ def test_the_later_file_lies_above_but_not_where_it_is_invalid():
     assert strip.valid_hw is None
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40)
 @given(data=st.data(), margin_px=st.integers(0, 31), threads=st.integers(1, 3))
 def test_of_files_that_overlap_the_last_valid_pixel_is_seen(data, margin_px, threads):
     height, width = data.draw(st.integers(1, 500)), data.draw(st.integers(1, 120))
@@ -237,24 +194,11 @@ def test_layers_are_closed_when_their_last_row_is_decoded():
     raster = raster_of(1300, 40, Product(bands=slice(0, 1), layers=[upper, lower]))
     grid = Grid(height=1300, width=40, tile_px=64, margin_px=0)
     for strip in read_strips(
-        raster, grid, range(1), range(grid.rows), threads=1, counter=ReadCounter()
+        raster, area_of(grid, None), range(grid.rows), threads=1, counter=ReadCounter()
     ):
         if strip.i == 7:
             assert upper.closed
             assert not lower.closed
-
-
-@pytest.mark.parametrize("width", [1, 500, 100_000])
-def test_panels_cover_the_cores_and_bound_the_columns_held(width, monkeypatch):
-    monkeypatch.setattr(panel_module, "CANVAS_BYTES", 10_000_000)
-    layer = ArrayLayer(np.zeros((5, 300, width), np.uint8))
-    raster = raster_of(300, width, Product(bands=slice(0, 5), layers=[layer]))
-    grid = Grid(height=300, width=width, tile_px=64, margin_px=8)
-    cut_up = panels(grid, raster, range(grid.cols))
-    assert [j for panel in cut_up for j in panel] == list(range(grid.cols))
-    # Two canvases of 5 bands and 2 bytes of validity, a tile, CANVAS_CORES and a band high.
-    columns = max(len(panel) for panel in cut_up) * grid.core_px
-    assert columns * 2 * 7 * (64 + panel_module.CANVAS_CORES * 48 + 256) <= 10_000_000
 
 
 def test_an_array_is_a_raster():
@@ -263,50 +207,19 @@ def test_an_array_is_a_raster():
     assert_tiles(all_strips(array_raster(image), grid), grid, image)
 
 
-@given(
-    st.tuples(st.integers(0, 99), st.integers(0, 99)), st.integers(1, 500), st.integers(1, 500),
-    st.integers(1, 99), st.integers(1, 600),
-)  # fmt: skip
-def test_split_covers_the_window_and_cuts_at_edges_of_blocks(
-    corner, height, width, block_height, block_width
-):
-    window = Window(top=corner[0], left=corner[1], height=height, width=width)
-    cover = np.zeros((window.bottom, window.right), int)
-    parts = split(window, (block_height, block_width))
-    for part in parts:
-        cover[part.slices] += 1
-        assert part.top == window.top or part.top % block_height == 0
-        assert part.left == window.left or part.left % block_width == 0
-    assert (cover[window.slices] == 1).all()
-    assert cover.sum() == height * width
-
-
-@pytest.mark.parametrize(
-    ("block_px", "shapes"),
-    [((512, 512), {(512, 1024)}), ((1, 4096), {(128, 4096)}), ((1024, 1024), {(1024, 1024)})],
-)
-def test_parts_are_about_as_large_whatever_the_blocks(block_px, shapes):
-    parts = split(Window(top=0, left=0, height=1024, width=4096), block_px)
-    assert {(part.height, part.width) for part in parts} == shapes
-
-
-@pytest.mark.parametrize(("block_height", "rows"), [(1, 256), (3, 258), (256, 256), (718, 718)])
-def test_bands_are_whole_blocks(block_height, rows):
-    assert band_height(BlockLayer(noise(1, 9, 9), (block_height, 9))) == rows
-
-
 def test_a_block_that_cannot_be_read_ends_the_strips():
     class Broken(BlockLayer):
         def read(self, part, out_bhw=None):
             if part.bottom > 300:
-                raise ReadError("in.tif: rows 256 to 299 cannot be decoded")
+                raise ReadError("in.tif: rows 256 to 299 cannot be decoded", "fetch it again")
             return super().read(part, out_bhw)
 
     raster = raster_of(
         600, 40, Product(bands=slice(0, 1), layers=[Broken(noise(1, 600, 40), (64, 64))])
     )
     grid = Grid(height=600, width=40, tile_px=64, margin_px=0)
-    strips = read_strips(raster, grid, range(1), range(grid.rows), threads=2, counter=ReadCounter())
+    whole = area_of(grid, None)
+    strips = read_strips(raster, whole, whole.rows, threads=2, counter=ReadCounter())
     assert next(strips).i == 0
     with pytest.raises(ReadError, match="cannot be decoded"):
         list(strips)

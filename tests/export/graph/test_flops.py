@@ -1,3 +1,5 @@
+"""Counted operations against products written out."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,20 +1,15 @@
+"""Checkpoints in every wrapping, the card they fit, and what does not load."""
+
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import os
 import re
-import subprocess
-import sys
-import threading
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
-from doubles.networks import PREFIX, random_network, state_dict
+from doubles.networks import random_network, saved, state_dict
 from safetensors.torch import save_file
 
 from flair_export.cards import CARDS, find_card
@@ -25,17 +20,15 @@ from flair_export.network.checkpoint import (
     load_network,
     read_checkpoint,
 )
+from flair_export.synthetic.standin import PUBLISHED_PREFIX
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def saved(path: Path, content: object) -> str:
-    torch.save(content, path)
-    return str(path)
-
-
 def bare(state: dict) -> dict:
-    return {k.removeprefix(PREFIX): v for k, v in state.items() if k != "criterion.weight"}
+    return {
+        k.removeprefix(PUBLISHED_PREFIX): v for k, v in state.items() if k != "criterion.weight"
+    }
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".safetensors"])
@@ -74,8 +67,8 @@ def test_old_names_of_deeplabv3_load_too(tmp_path):
     for key, value in state_dict(card, net, prefix="").items():
         for new, old in renamed.items():
             key = re.sub(rf"^decoder\.{new}\.", f"decoder.{old}.", key)
-        state[PREFIX + key if key != "criterion.weight" else key] = value
-    assert any(key.startswith(f"{PREFIX}decoder.2.") for key in state)
+        state[PUBLISHED_PREFIX + key if key != "criterion.weight" else key] = value
+    assert any(key.startswith(f"{PUBLISHED_PREFIX}decoder.2.") for key in state)
     checkpoint = read_checkpoint(saved(tmp_path / "old.pth", state))
     loaded = load_network(checkpoint, choose_card(checkpoint, None)).state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in net.state_dict().items())
@@ -151,15 +144,15 @@ def test_unknown_model_name(rgb):
 
 def test_one_message_lists_every_fault(rgb, rgb_state, tmp_path):
     state = dict(rgb_state)
-    del state[f"{PREFIX}encoder.bn1.bias"]
-    del state[f"{PREFIX}segmentation_head.0.bias"]
-    state[f"{PREFIX}decoder.extra"] = torch.zeros(1)
+    del state[f"{PUBLISHED_PREFIX}encoder.bn1.bias"]
+    del state[f"{PUBLISHED_PREFIX}segmentation_head.0.bias"]
+    state[f"{PUBLISHED_PREFIX}decoder.extra"] = torch.zeros(1)
     state["optimizer"] = torch.zeros(1)
-    state[f"{PREFIX}encoder.bn1.weight"] = torch.zeros(7)
-    state[f"{PREFIX}encoder.bn1.running_mean"] = torch.zeros(64, dtype=torch.int64)
-    state[f"{PREFIX}encoder.bn1.running_var"] = torch.full((64,), float("nan"))
+    state[f"{PUBLISHED_PREFIX}encoder.bn1.weight"] = torch.zeros(7)
+    state[f"{PUBLISHED_PREFIX}encoder.bn1.running_mean"] = torch.zeros(64, dtype=torch.int64)
+    state[f"{PUBLISHED_PREFIX}encoder.bn1.running_var"] = torch.full((64,), float("nan"))
     checkpoint = read_checkpoint(saved(tmp_path / "a.pth", state))
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(CheckpointError, match="does not load into unet-resnet34") as caught:
         load_network(checkpoint, rgb)
     message = str(caught.value)
     for part in (
@@ -177,7 +170,7 @@ def test_one_message_lists_every_fault(rgb, rgb_state, tmp_path):
 
 
 def test_nothing_but_the_first_convolution_loads_nothing(rgb, rgb_state, tmp_path):
-    first = f"{PREFIX}encoder.conv1.weight"
+    first = f"{PUBLISHED_PREFIX}encoder.conv1.weight"
     checkpoint = read_checkpoint(saved(tmp_path / "a.pth", {first: rgb_state[first]}))
     assert checkpoint.channels is None
     with pytest.raises(CheckpointError, match=r"277 missing \(encoder.bn1.weight, .* and 257 more"):
@@ -187,69 +180,13 @@ def test_nothing_but_the_first_convolution_loads_nothing(rgb, rgb_state, tmp_pat
 def test_tensors_outside_the_prefix_are_not_taken_for_the_network(rgb, rgb_state, tmp_path):
     name = "decoder.blocks.0.conv1.0.weight"
     state = dict(rgb_state)
-    state[name] = state.pop(PREFIX + name)
+    state[name] = state.pop(PUBLISHED_PREFIX + name)
     checkpoint = read_checkpoint(saved(tmp_path / "a.pth", state))
     with pytest.raises(CheckpointError, match="1 missing .*; 1 unexpected"):
         load_network(checkpoint, rgb)
 
 
-# Files that are refused.
-
-
-class Hostile:
-    def __reduce__(self):
-        return os.mkdir, (str(Hostile.mark),)
-
-
-def test_hostile_pickle_is_refused_and_not_run(tmp_path):
-    Hostile.mark = tmp_path / "ran"
-    path = saved(tmp_path / "evil.pth", {"state_dict": {}, "payload": Hostile()})
-    with pytest.raises(CheckpointError, match=r"needs posix.mkdir.*run code.*--trust-checkpoint"):
-        read_checkpoint(path)
-    assert not Hostile.mark.exists()
-
-
-def test_trust_reads_what_a_training_script_left(rgb, rgb_state, tmp_path):
-    content = {"state_dict": rgb_state, "hyper_parameters": argparse.Namespace(lr=0.1)}
-    path = saved(tmp_path / "a.ckpt", content)
-    with pytest.raises(CheckpointError, match="needs argparse.Namespace"):
-        read_checkpoint(path)
-    assert choose_card(read_checkpoint(path, trust=True), None) is rgb
-
-
-@pytest.mark.parametrize("trust", [False, True])
-@pytest.mark.parametrize("name", ["a.pth", "a.ckpt", "a.safetensors"])
-@pytest.mark.parametrize(
-    "content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"PK\x03\x04cut"]
-)
-def test_damaged_file(tmp_path, name, content, trust):
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"{name}: cannot be read as a .* checkpoint"):
-        read_checkpoint(str(path), trust=trust)
-
-
-def test_file_cut_short(rgb_file, tmp_path):
-    path = tmp_path / "short.pth"
-    path.write_bytes(rgb_file.read_bytes()[:100_000])
-    with pytest.raises(CheckpointError, match="cannot be read.*zip archive"):
-        read_checkpoint(str(path))
-
-
-def test_no_such_file():
-    with pytest.raises(CheckpointError, match=r"weights/a.pth: no such checkpoint.*Hub id such as"):
-        read_checkpoint("weights/a.pth")
-
-
-def test_folder(tmp_path):
-    with pytest.raises(CheckpointError, match="is no file"):
-        read_checkpoint(str(tmp_path))
-
-
-def test_unknown_suffix(tmp_path):
-    (tmp_path / "a.bin").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"ends in .pth.*, not in '.bin'"):
-        read_checkpoint(str(tmp_path / "a.bin"))
+# Files without a network.
 
 
 @pytest.mark.parametrize(
@@ -257,8 +194,8 @@ def test_unknown_suffix(tmp_path):
     [
         (torch.zeros(3), "holds a Tensor, not a state dict"),
         ({"epoch": 3, "a": torch.zeros(1)}, r"1 of its 2 entries are not tensors \(epoch\)"),
-        ({}, "no FLAIR-INC network: found 0 first convolutions .* are none"),
-        ({"a": torch.zeros(1)}, "holds 1 tensors but no FLAIR-INC network.* are a"),
+        ({}, "no FLAIR-INC network: found 0 first convolutions .* among none: give a"),
+        ({"a": torch.zeros(1)}, "holds 1 tensors but no FLAIR-INC network.* among a: give a"),
         (
             {f"{p}encoder.conv1.weight": torch.zeros(1, 3, 1, 1) for p in ("a.", "b.")},
             "found 2 first convolutions",
@@ -272,84 +209,3 @@ def test_unknown_suffix(tmp_path):
 def test_file_without_a_network(tmp_path, content, said):
     with pytest.raises(CheckpointError, match=said):
         read_checkpoint(saved(tmp_path / "a.pth", content))
-
-
-# The Hub: its own client against a server on the loopback.
-
-
-class HubHandler(BaseHTTPRequestHandler):
-    """Answers what `hf_hub_download` asks of one repository."""
-
-    content = b""
-    repository = "IGNF/FLAIR-INC_rgb_15cl_resnet34-unet"
-    path_asked = f"/{repository}/resolve/main/{repository.partition('/')[2]}_weights.pth"
-
-    def do_HEAD(self):
-        self.answer(with_body=False)
-
-    def do_GET(self):
-        self.answer(with_body=True)
-
-    def answer(self, *, with_body: bool):
-        found = self.path == self.path_asked
-        self.send_response(200 if found else 404)
-        if found:
-            self.send_header("X-Repo-Commit", "a" * 40)
-            self.send_header("ETag", '"weights"')
-        elif self.path.startswith(f"/{self.repository}/"):
-            self.send_header("X-Error-Code", "EntryNotFound")
-        else:
-            self.send_header("X-Error-Code", "RepoNotFound")
-        body = self.content if found else b""
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-PROBE = """
-import json, os, sys
-from flair_export.network.checkpoint import choose_card, read_checkpoint
-from flair_export.errors import CheckpointError
-read = read_checkpoint(sys.argv[1])
-answers = [str(read.path), read.sha256, choose_card(read, None).name]
-try:
-    read_checkpoint("IGNF/absent")
-except CheckpointError as error:
-    answers.append(str(error))
-print(json.dumps(answers))
-"""
-
-
-def test_download_from_the_hub(rgb_file, tmp_path):
-    HubHandler.content = rgb_file.read_bytes()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), HubHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HOME": str(tmp_path / "hub"),
-        "NO_PROXY": "127.0.0.1",
-    }
-    try:
-        probe = subprocess.run(
-            [sys.executable, "-c", PROBE, HubHandler.repository],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert probe.returncode == 0, probe.stderr
-    path, sha256, name, refusal = json.loads(probe.stdout)
-    assert path.startswith(str(tmp_path / "hub"))
-    assert sha256 == hashlib.sha256(HubHandler.content).hexdigest()
-    assert f"IGNF/{name}" == HubHandler.repository
-    assert "IGNF/absent: no such file here, and the Hub does not give absent_weights.pth" in refusal

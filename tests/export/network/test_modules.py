@@ -1,3 +1,5 @@
+"""The exported module against the plain computation."""
+
 from __future__ import annotations
 
 import pytest

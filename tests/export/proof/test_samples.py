@@ -1,3 +1,5 @@
+"""Tiles of proofs against those of the grid, and images that are refused."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -46,8 +48,24 @@ def test_image_tiles_are_those_of_the_grid(make_raster, rgb, height, width, layo
     assert sum(tile.height * tile.width for tile in tiles) == height * width
 
 
+def test_no_image_is_open_while_a_tile_is_looked_at(make_raster, rgb, monkeypatch):
+    opened = []
+    known = samples._opened
+
+    def noting(path):
+        opened.append(known(path))
+        return opened[-1]
+
+    monkeypatch.setattr(samples, "_opened", noting)
+    path, _ = make_raster(height=40, width=40, bands=3)
+    *_, source = sources(small_spec(rgb), [path])
+    assert next(source.tiles).height == 16
+    assert len(opened) > 1
+    assert all(image.closed for image in opened)
+
+
 def test_many_tiles_are_thinned_over_all_images(make_raster, rgb, monkeypatch):
-    monkeypatch.setattr(samples, "IMAGE_PX", 200 * 32**2 + 1)
+    monkeypatch.setattr(samples, "PROVING_IMAGE_PIXELS", 200 * 32**2 + 1)
     spec = small_spec(rgb)
     images = [make_raster(f"{n}.tif", height=160, width=160, bands=3)[0] for n in range(3)]
     source, tiles = tiles_of(spec, images)["images"]
@@ -74,8 +92,21 @@ def test_thin_cores_do_not_multiply_the_scene(rgb):
     assert source.note == "4 of 1024 tiles"
 
 
+def test_tiles_are_measured_or_compared_never_both(make_raster, rgb, monkeypatch):
+    monkeypatch.setattr(samples, "CALIBRATION_PIXELS", 3 * 32**2)
+    paths = [make_raster(height=160, width=160, bands=3)[0]]
+    measured, others = (
+        [tile.image.tobytes() for tile in source.tiles]
+        for source in samples.calibration(small_spec(rgb), paths)
+    )
+    assert len(measured) == len(others) == 3
+    assert not set(measured) & set(others)
+
+
 def test_wrong_band_count(make_raster, rgb):
-    with pytest.raises(ImageError, match=r"has 5 bands, the model reads 3 \(red, green, blue\)"):
+    with pytest.raises(
+        ImageError, match=r"has 5 bands: give the 3 that the model reads \(red, green, blue\)"
+    ):
         check_images([make_raster(bands=5)[0]], rgb.bands)
 
 

@@ -1,17 +1,19 @@
+"""Verdicts on faithful and on spoilt exports."""
+
 from __future__ import annotations
 
-import numpy as np
 import onnx
 import pytest
 import torch
-from doubles.networks import noise, shift_bias, small_spec
+from doubles.networks import graph_of, shift_bias, small_spec
 
 from flair_engine.manifest import OUTPUT_NAMES
 from flair_export.errors import ExportError
+from flair_export.graph.contract import with_logits
 from flair_export.network.modules import LabelNetwork
-from flair_export.network.trace import build_graph, with_logits
+from flair_export.network.trace import build_graph
 from flair_export.proof.compare import EqualLabels
-from flair_export.proof.verify import Verdict, reference_logits, reference_outputs, verify
+from flair_export.proof.verify import Verdict, verify
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def spec(rgb):
 
 @pytest.fixture
 def model(tiny, spec):
-    return build_graph(LabelNetwork(tiny, spec), spec)
+    return graph_of(tiny, spec)
 
 
 def prove(net, model: onnx.ModelProto, folder, images=()) -> Verdict:
@@ -64,14 +66,10 @@ def test_wrong_label_values_are_seen_though_the_logits_are_right(tiny, spec, tmp
     assert verdict.logit_difference < 1e-4
 
 
-def agreement(name="x", pixels=100_000, different=0) -> EqualLabels:
-    return EqualLabels(name=name, pixels=pixels, different=different)
-
-
 @pytest.mark.parametrize(("different", "stands"), [(10, True), (11, False)])
 def test_threshold(different, stands):
     verdict = Verdict(
-        sources=(agreement(different=different),),
+        sources=(EqualLabels(name="x", pixels=100_000, different=different),),
         classes=(),
         logit_difference=0.0,
         count_differences={"confidence": 1},
@@ -79,27 +77,8 @@ def test_threshold(different, stands):
     assert (verdict.faults == ()) == stands
 
 
-def test_no_pixels_agree():
-    assert agreement(pixels=0).share == 1
-
-
 def test_undefined_logits_are_no_agreement(tiny, model, tmp_path):
     with torch.no_grad():
         tiny.segmentation_head[0].bias[0] = float("inf")
     with pytest.raises(ExportError, match="infinite or undefined logits"):
         prove(tiny, model, tmp_path)
-
-
-def test_reference_is_the_plain_computation(tiny, spec):
-    image = noise(1).numpy()
-    outputs = reference_outputs(reference_logits(tiny, spec, image), spec)
-    mean = np.array(spec.normalization.mean).reshape(-1, 1, 1)
-    std = np.array(spec.normalization.std).reshape(-1, 1, 1)
-    with torch.no_grad():
-        whole = tiny(torch.from_numpy((image - mean) / std).float())[0, :, 8:24, 8:24].numpy()
-    whole[[14, 15, 16, 18]] = -np.inf
-    shares = np.exp(whole - whole.max(axis=0))
-    shares /= shares.sum(axis=0)
-    assert (outputs["labels"][0] == whole.argmax(axis=0) + 1).all()
-    assert abs(outputs["probabilities"][0] - 255 * shares).max() <= 0.51
-    assert (outputs["confidence"] == outputs["probabilities"].max(axis=1)).all()

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from flair_engine.manifest import COUNTS_PER_METRE
 from flair_export.cards import find_card
-from flair_export.synthetic.scene import Picture, cast_shadow, synthetic_orthophoto
+from flair_export.synthetic.scene import synthetic_orthophoto
 
 ACTIVE = find_card("rgbie_15cl_resnet34-unet").active
 SIZES = [(1, 1), (1, 40), (33, 7), (64, 64), (101, 250), (512, 511)]
@@ -53,29 +54,9 @@ def test_bands_tell_the_classes_apart():
 
 
 def test_elevation_is_five_counts_per_metre():
-    _, labels = synthetic_orthophoto(512, 512, 2)
-    image, _ = synthetic_orthophoto(512, 512, 2)
-    roofs = image[4][labels == 1] / 5
+    image, labels = synthetic_orthophoto(512, 512, 2)
+    roofs = image[4][labels == 1] / COUNTS_PER_METRE
     assert 2 < np.percentile(roofs, 5) < np.percentile(roofs, 95) < 10
-
-
-def test_shadows_fall_north_west_of_what_is_tall_and_not_on_its_top():
-    height_m = np.zeros((80, 80), np.float32)
-    height_m[40:50, 40:50] = 6
-    shadow = cast_shadow(height_m)
-    assert shadow[34, 34] == 1
-    assert shadow[45, 45] == 0
-    assert shadow[56, 56] == 0
-    assert shadow.min() == 0
-
-
-def test_things_outside_the_picture_are_cut_off():
-    canvas = Picture(20, 30, seed=0, ground=10)
-    piece, u, v, mask = canvas.box((-500.0, -500.0, 0.3), 10, 5)
-    assert piece.label.size == u.size == v.size == mask.size == 0
-    piece, _, _, mask = canvas.box((0.0, 0.0, 0.0), 4, 2)
-    assert mask.any()
-    assert mask.shape == piece.label.shape
 
 
 @pytest.mark.parametrize(("height", "width"), [(0, 5), (5, 0), (-1, 5)])

@@ -13,26 +13,20 @@ from flair_export.synthetic.scene import synthetic_orthophoto
 CARD = find_card(STANDIN_CARD)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tests run side by side; threads that wait for one another's processors take far longer."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def built(size, tile, seed=standin.SEED):
+def built(size, tile, seed=standin.FITTED_SCENE_SEED):
     """Return a stand-in fitted on less than usual."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(standin, "SCENE_PX", size)
-        patch.setattr(standin, "TILE_PX", tile)
-        patch.setattr(standin, "SAMPLES", 2000)
+        patch.setattr(standin, "FITTED_SCENE_PX", size)
+        patch.setattr(standin, "FITTED_TILE_PX", tile)
+        patch.setattr(standin, "PIXELS_PER_TILE", 2000)
         return standin.build_standin(seed)
 
 
 @pytest.fixture(scope="module")
-def state():
+def state(one_thread):
     """Fitted on one small tile: enough for the layout."""
     return built(256, 256)
 
@@ -40,7 +34,7 @@ def state():
 def bare_network(state):
     network = smp.Unet("resnet34", encoder_weights=None, in_channels=5, classes=19)
     tensors = {
-        name.removeprefix(standin.PREFIX): tensor
+        name.removeprefix(standin.PUBLISHED_PREFIX): tensor
         for name, tensor in state.items()
         if name != "criterion.weight"
     }
@@ -106,6 +100,7 @@ def test_a_fit_recovers_the_classes_a_convolution_can_tell():
     torch.testing.assert_close(answers.sum(0), torch.ones(64, 64), atol=1e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_another_scene_is_labelled_as_drawn():
     network = bare_network(built(768, 384))
     image, truth = synthetic_orthophoto(500, 400, seed=7)

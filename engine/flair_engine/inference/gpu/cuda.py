@@ -37,10 +37,7 @@ class Device:
         self._driver = import_driver()
         count = int(self._driver.Device.count())
         if index >= count:
-            raise EngineError(
-                f"device cuda:{index} was asked for but this machine has {count} CUDA "
-                f"device{'s'[: count != 1]}: use cuda:0{f' to cuda:{count - 1}' * (count > 1)}"
-            )
+            raise _no_such_device(index, count)
         device = self._driver.Device(index)
         self.index = index
         self.name = str(device.name())
@@ -53,8 +50,8 @@ class Device:
             self._context = device.retain_primary_context()
         except self._driver.Error as error:
             raise EngineError(
-                f"device cuda:{index} ({self.name}) cannot be used ({error}): check with "
-                "nvidia-smi that it is neither exclusive to another process nor full"
+                f"device cuda:{index} ({self.name}) cannot be used ({error})",
+                "check with nvidia-smi that it is neither exclusive to another process nor full",
             ) from error
 
     @contextmanager
@@ -68,8 +65,8 @@ class Device:
             yield
         except self._driver.Error as error:
             raise InferenceError(
-                f"device cuda:{self.index} ({self.name}) failed: {error}. If it happens again, "
-                "check nvidia-smi and dmesg"
+                f"device cuda:{self.index} ({self.name}) failed: {error}",
+                "if it happens again, check nvidia-smi and dmesg",
             ) from error
         finally:
             self._context.pop()
@@ -84,7 +81,8 @@ class Device:
         except self._driver.Error as error:
             raise DeviceMemoryError(
                 f"{math.prod(shape) / 2**20:.0f} MiB of page-locked memory could not be had "
-                f"({error}): use a smaller --batch"
+                f"({error})",
+                "use a smaller --batch",
             ) from error
         array[...] = 0
         return array
@@ -96,8 +94,8 @@ class Device:
         except self._driver.Error as error:
             raise DeviceMemoryError(
                 f"{size / 2**20:.0f} MiB on cuda:{self.index} ({self.name}, "
-                f"{self.memory_bytes / 2**30:.0f} GiB) could not be had ({error}): "
-                "use a smaller --batch"
+                f"{self.memory_bytes / 2**30:.0f} GiB) could not be had ({error})",
+                "use a smaller --batch",
             ) from error
 
     def stream(self) -> Stream:
@@ -178,18 +176,28 @@ def import_driver() -> Any:
         import pycuda.driver
     except ImportError as error:
         raise EngineError(
-            f"CUDA is not usable from Python ({error}). Run: pip install 'flair-engine[trt]' on a "
-            "machine whose NVIDIA driver answers nvidia-smi"
+            f"CUDA is not usable from Python ({error})",
+            "run pip install 'flair-engine[trt]' on a "
+            "machine whose NVIDIA driver answers nvidia-smi",
         ) from error
     driver = pycuda.driver
     try:
         driver.init()
     except driver.Error as error:
         raise EngineError(
-            f"no NVIDIA GPU can be used ({error}). Check that nvidia-smi lists one, and that a "
-            "container was started with --gpus all"
+            f"no NVIDIA GPU can be used ({error})",
+            "check that nvidia-smi lists one, and that a container was started with --gpus all",
         ) from error
     return driver
+
+
+def _no_such_device(index: int, count: int) -> EngineError:
+    devices = "1 CUDA device" if count == 1 else f"{count} CUDA devices"
+    remedies = {0: "use --engine ort --device cpu", 1: "use cuda:0"}
+    return EngineError(
+        f"there is no cuda:{index}: this machine has {devices}",
+        remedies.get(count, f"use cuda:0 to cuda:{count - 1}"),
+    )
 
 
 def has_pycuda() -> bool:

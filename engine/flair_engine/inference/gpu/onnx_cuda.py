@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flair_engine.errors import EngineError, InferenceError
+from flair_engine.errors import EngineError, InferenceError, first_line
+from flair_engine.inference.base import failed_batch
 from flair_engine.inference.gpu.cuda import Device, device_index
-from flair_engine.inference.gpu.slots import DEFAULT_BATCH, CudaSlot, CudaSlots
+from flair_engine.inference.gpu.slots import CUDA_BATCH, CudaSlot, CudaSlots
 from flair_engine.inference.onnx_runtime import (
-    first_line,
     import_onnxruntime,
-    metadata_version,
+    onnxruntime_version,
     open_session,
 )
 from flair_engine.manifest import INPUT_NAME
@@ -40,10 +40,10 @@ class OrtCudaBackend:
         self._bindings: dict[CudaSlot, Any] = {}
         self.spec = request.spec
         self.precision = request.spec.precision
-        self.batch = request.batch or DEFAULT_BATCH
+        self.batch = request.batch or CUDA_BATCH
         self.device = f"cuda:{self._device.index}"
         self.description = (
-            f"ONNX Runtime {metadata_version()} on {self._device.name} ({self.device})"
+            f"ONNX Runtime {onnxruntime_version()} on {self._device.name} ({self.device})"
         )
         self._cuda: CudaSlots | None = None
         try:
@@ -96,10 +96,7 @@ class OrtCudaBackend:
         try:
             self._session.run_with_iobinding(self._bindings[slot], self._run_options)
         except Exception as error:  # the runtime's own classes have no other common base
-            raise InferenceError(
-                f"ONNX Runtime failed on a batch of {self.batch} tiles of {self.spec.tile_px} px: "
-                f"{first_line(error)}. If memory ran out, use a smaller --batch"
-            ) from error
+            raise failed_batch("ONNX Runtime", self.spec, self.batch, first_line(error)) from error
 
     def _binding(self, slot: CudaSlot) -> Any:
         """Bind the slot's device buffers by address."""

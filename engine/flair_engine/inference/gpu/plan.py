@@ -1,6 +1,6 @@
 """ONNX to TensorRT plan, on releases 8.5 to 11 by asking for features, never for versions.
 
-With backends/tensor_rt.py the only importer of tensorrt. Every call that can answer None or False
+The only importer of tensorrt, which others get from here. Every call that can answer None or False
 is checked; what TensorRT logged is the explanation, so the logger keeps its errors.
 """
 
@@ -14,7 +14,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flair_engine.errors import EngineError
-from flair_engine.manifest import INPUT_NAME, ModelSpec, expected_tensors
+from flair_engine.inference.base import batch_shape
+from flair_engine.manifest import INPUT_NAME, ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,8 +44,8 @@ def import_tensorrt() -> Any:
         import tensorrt
     except ImportError as error:
         raise EngineError(
-            f"TensorRT is not usable ({error}). Run: pip install 'flair-engine[trt]' "
-            "--extra-index-url https://pypi.nvidia.com"
+            f"TensorRT is not usable ({error})",
+            "run pip install 'flair-engine[trt]' --extra-index-url https://pypi.nvidia.com",
         ) from error
     return tensorrt
 
@@ -95,7 +96,8 @@ def build_plan(
     if not parser.parse(model):
         raise EngineError(
             f"{spec.name}: TensorRT {trt.__version__} refuses the ONNX graph "
-            f"({_parser_errors(parser)}). Export it again, or use --engine ort"
+            f"({_parser_errors(parser)})",
+            "export it again, or use --engine ort",
         )
     config = checked(trt, "builder configuration", builder.create_builder_config())
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
@@ -108,8 +110,8 @@ def build_plan(
     if plan is None:
         raise EngineError(
             f"{spec.name}: TensorRT {trt.__version__} could not build a plan for batches of "
-            f"{options.batch} ({logged(trt)}). If memory ran out, try --batch "
-            f"{max(1, options.batch // 2)}; else use --engine ort"
+            f"{options.batch} ({logged(trt)})",
+            f"if memory ran out, try --batch {max(1, options.batch // 2)}; else use --engine ort",
         )
     grown = None if timing_cache is None else timing_cache.serialize()
     return bytes(plan), b"" if grown is None else bytes(grown)
@@ -120,20 +122,20 @@ def made(trt: Any, what: str, kind: Any) -> Any:
     try:
         return kind(logger_of(trt))
     except TypeError as error:  # how the bindings say that the library returned nothing
-        raise EngineError(_not_made(trt, what)) from error
+        raise _not_made(trt, what) from error
 
 
 def checked(trt: Any, what: str, result: Any) -> Any:
     """Return `result`. Raises EngineError where it is None."""
     if result is None:
-        raise EngineError(_not_made(trt, what))
+        raise _not_made(trt, what)
     return result
 
 
-def _not_made(trt: Any, what: str) -> str:
-    return (
-        f"TensorRT {trt.__version__} could not make a {what} ({logged(trt)}). Check that this "
-        "release serves the GPU and its driver, or use --engine ort"
+def _not_made(trt: Any, what: str) -> EngineError:
+    return EngineError(
+        f"TensorRT {trt.__version__} could not make a {what} ({logged(trt)})",
+        "check that this release serves the GPU and its driver, or use --engine ort",
     )
 
 
@@ -151,7 +153,7 @@ def flags_text(trt: Any, options: PlanOptions) -> str:
 
 def profile_text(spec: ModelSpec, batch: int) -> str:
     """Return the one shape the plan serves, for the key of the plan cache."""
-    return f"{INPUT_NAME} {'x'.join(map(str, _shape(spec, batch)))}"
+    return f"{INPUT_NAME} {'x'.join(map(str, batch_shape(spec, batch)))}"
 
 
 def tactic_changes(text: str) -> dict[str, bool]:
@@ -160,15 +162,11 @@ def tactic_changes(text: str) -> dict[str, bool]:
     for part in (part.strip() for part in text.split(",")):
         if part[:1] not in ("+", "-") or part[1:] not in TACTIC_SOURCES:
             raise EngineError(
-                f"tactic source {part!r} is unknown: write + or - before one of "
-                f"{', '.join(TACTIC_SOURCES)}, e.g. -CUBLAS,-CUDNN"
+                f"tactic source {part!r} is unknown",
+                f"write + or - before one of {', '.join(TACTIC_SOURCES)}, e.g. -CUBLAS,-CUDNN",
             )
         changes[part[1:]] = part[0] == "+"
     return changes
-
-
-def _shape(spec: ModelSpec, batch: int) -> tuple[int, ...]:
-    return batch, *expected_tensors(spec)[INPUT_NAME]
 
 
 def _network_flags(trt: Any) -> int:
@@ -212,25 +210,26 @@ def _set_tactic_sources(trt: Any, config: Any, text: str | None) -> None:
             sources = sources | bit if wanted else sources & ~bit
         elif wanted:
             raise EngineError(
-                f"tactic source {name} does not exist in TensorRT {trt.__version__}: leave out "
-                f"+{name}"
+                f"tactic source {name} does not exist in TensorRT {trt.__version__}",
+                f"leave out +{name}",
             )
     if not config.set_tactic_sources(sources):
         raise EngineError(
-            f"TensorRT {trt.__version__} refuses the tactic sources {text} ({logged(trt)}): "
-            "leave out --tactic-sources"
+            f"TensorRT {trt.__version__} refuses the tactic sources {text} ({logged(trt)})",
+            "leave out --tactic-sources",
         )
 
 
 def _set_profile(trt: Any, builder: Any, config: Any, spec: ModelSpec, batch: int) -> None:
     """One profile for one shape: every batch is submitted full."""
-    shape = _shape(spec, batch)
+    shape = batch_shape(spec, batch)
     profile = checked(trt, "profile", builder.create_optimization_profile())
     profile.set_shape(INPUT_NAME, shape, shape, shape)
     if config.add_optimization_profile(profile) < 0:
         raise EngineError(
             f"TensorRT {trt.__version__} refuses the shape {profile_text(spec, batch)} "
-            f"({logged(trt)}): try a smaller --batch"
+            f"({logged(trt)})",
+            "try a smaller --batch",
         )
 
 

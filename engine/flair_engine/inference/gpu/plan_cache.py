@@ -1,4 +1,4 @@
-"""Where TensorRT plans are kept: a folder the user owns, with a readable sidecar for each plan.
+"""The cache of TensorRT plans: a folder the user owns, with a readable sidecar for each plan.
 
 A plan runs only on the TensorRT release and the kind of GPU it was built with, and can hold code
 that is executed: so it is found by everything it depends on, its bytes are checked against the
@@ -12,17 +12,21 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flair_engine.agreement import Agreement
+from flair_engine.durable import write_whole
 from flair_engine.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+PLAN_SCHEMA = 1
+"""Raised with any change of a sidecar's fields or their meaning; a plan with a sidecar of another
+schema, or of none, is built again."""
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -57,11 +61,39 @@ class PlanKey:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PlanFacts:
+    """What was found out about a plan."""
+
+    built_s: float
+    """Seconds that building it took."""
+    agreement: Agreement
+    """Of its labels with those of FP32."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all facts in one object, those of the agreement beside the others."""
+        return {"built_s": self.built_s, **asdict(self.agreement)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> PlanFacts:
+        """Return what `to_json` was called on. Raises KeyError or TypeError for another object."""
+        of_agreement = {name: value[name] for name in value if name != "built_s"}
+        return cls(built_s=value["built_s"], agreement=Agreement(**of_agreement))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CachedPlan:
-    """A plan whose bytes and key have been checked, and what was found out about it."""
+    """A plan whose bytes and key have been checked."""
 
     plan: bytes
-    facts: Mapping[str, Any]
+    facts: PlanFacts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoPlan:
+    """The answer where no plan serves."""
+
+    why: str
+    """For people, as the end of a sentence."""
 
 
 class PlanCache:
@@ -73,33 +105,41 @@ class PlanCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = _own_folder(folder or default_folder())
 
-    def find(self, key: PlanKey) -> CachedPlan | str:
+    def find(self, key: PlanKey) -> CachedPlan | NoPlan:
         """Return the plan for `key`, or why there is none."""
-        sidecar = self._path(key, ".json")
+        sidecar, path = self._path(key, ".json"), self._path(key, ".plan")
         try:
             description = json.loads(sidecar.read_bytes())
+            if description.get("schema") != PLAN_SCHEMA:
+                return NoPlan(why=f"{sidecar} was made by another version of flair-engine")
             difference = key.difference(description["key"])
-            plan_sha256, facts = description["plan_sha256"], description["facts"]
+            plan_sha256 = description["plan_sha256"]
+            facts = PlanFacts.from_json(description["facts"])
         except FileNotFoundError:
-            return self._nearest(key)
+            return NoPlan(why=self._nearest(key))
         except (ValueError, KeyError, TypeError, AttributeError):
-            return f"{sidecar} is damaged"
+            return NoPlan(why=f"{sidecar} is damaged")
         if difference:
-            return f"{sidecar} is of another plan ({difference})"
+            return NoPlan(why=f"{sidecar} is of another plan ({difference})")
         try:
-            plan = self._path(key, ".plan").read_bytes()
+            plan = path.read_bytes()
         except FileNotFoundError:
-            return f"{sidecar} has no plan beside it"
+            return NoPlan(why=f"{sidecar} has no plan beside it")
         if _sha256(plan) != plan_sha256:
-            return f"{self._path(key, '.plan')} is truncated or changed (SHA-256 differs)"
+            return NoPlan(why=f"{path} is truncated or changed (SHA-256 differs)")
         return CachedPlan(plan=plan, facts=facts)
 
-    def store(self, key: PlanKey, plan: bytes, facts: Mapping[str, Any]) -> Path:
+    def store(self, key: PlanKey, plan: bytes, facts: PlanFacts) -> Path:
         """Write a plan and its sidecar, each atomically, and return the plan's path.
 
         A reader in between finds a pair that does not match, and waits for the lock.
         """
-        description = {"key": asdict(key), "plan_sha256": _sha256(plan), "facts": facts}
+        description = {
+            "schema": PLAN_SCHEMA,
+            "key": asdict(key),
+            "plan_sha256": _sha256(plan),
+            "facts": facts.to_json(),
+        }
         self._write(self._path(key, ".plan"), plan)
         self._write(self._path(key, ".json"), json.dumps(description, indent=2).encode())
         return self._path(key, ".plan")
@@ -147,20 +187,7 @@ class PlanCache:
     def _write(self, path: Path, content: bytes) -> None:
         """Put `content` at `path` whole or not at all, also where the machine stops."""
         with self._writing():
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".writing-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).replace(path)
-            finally:
-                Path(name).unlink(missing_ok=True)
-            folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            write_whole(path, content, mode=0o600)  # a plan can hold code
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -168,8 +195,8 @@ class PlanCache:
             yield
         except OSError as error:
             raise EngineError(
-                f"{self.folder}: a plan cannot be kept there ({error.strerror or error}). "
-                "Give a writable folder with --plan-cache"
+                f"{self.folder}: a plan cannot be kept there ({error.strerror or error})",
+                "give a writable folder with --plan-cache",
             ) from error
 
 
@@ -203,17 +230,19 @@ def _own_folder(folder: Path) -> Path:
         status = folder.stat()
     except OSError as error:
         raise EngineError(
-            f"{folder}: the folder for plans cannot be made ({error.strerror}). "
-            "Give a writable folder with --plan-cache"
+            f"{folder}: the folder for plans cannot be made ({error.strerror})",
+            "give a writable folder with --plan-cache",
         ) from error
     if status.st_uid != os.geteuid():
         raise EngineError(
             f"{folder}: belongs to user {status.st_uid}, not to you ({os.geteuid()}), and plans "
-            "can hold code. Give a folder of your own with --plan-cache"
+            "can hold code",
+            "give a folder of your own with --plan-cache",
         )
     if status.st_mode & WRITABLE_BY_OTHERS:
         raise EngineError(
             f"{folder}: others can write to it (mode {stat.S_IMODE(status.st_mode):o}), and plans "
-            f"can hold code. Run chmod go-w {folder}, or give another folder with --plan-cache"
+            "can hold code",
+            f"run chmod go-w {folder}, or give another folder with --plan-cache",
         )
     return folder

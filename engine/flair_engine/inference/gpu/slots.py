@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 STAGES = ("copy-in", "compute", "copy-out")
 
-DEFAULT_BATCH = 16
-"""Enough tiles to fill a large GPU, not measured; 16 tiles of 5 bands are 21 MB of memory."""
+CUDA_BATCH = 16
+"""Tiles per batch over page-locked memory, unless told otherwise. Enough to fill a large GPU, not
+measured; 16 tiles of 5 bands are 21 MB of memory."""
 
 
 class CudaSlot:
@@ -113,7 +114,7 @@ class CudaSlots:
                 self.slots.extend(CudaSlot(self, shapes) for _ in range(count))
             except DeviceMemoryError as error:
                 self._free()
-                raise out_of_memory(str(error), batch=batch, slots=count) from error
+                raise out_of_memory(error.what, batch=batch, slots=count) from error
 
     def warm_up(self) -> None:
         """Run every slot once on zeros, so that the first real batch finds everything loaded.
@@ -125,7 +126,7 @@ class CudaSlots:
                 slot.submit()
                 slot.wait()
         except InferenceError as error:
-            raise EngineError(str(error)) from error
+            raise EngineError(error.what, error.remedy) from error
         self.forget_busy()
 
     def forget_busy(self) -> None:
@@ -158,5 +159,4 @@ class CudaSlots:
 def out_of_memory(what: str, *, batch: int, slots: int) -> EngineError:
     """Return the error for memory that does not hold `slots` batches, naming what to try."""
     remedy = f"try --batch {batch // 2}" if batch > 1 else "try --slots 1, or another device"
-    reason = what.split(": use a smaller")[0]
-    return EngineError(f"out of memory for {slots} slots of {batch} tiles: {reason}: {remedy}")
+    return EngineError(f"out of memory for {slots} slots of {batch} tiles: {what}", remedy)

@@ -56,7 +56,7 @@ def test_without_a_gpu(one_machine):
 @pytest.mark.parametrize(
     ("gpus", "message"),
     [
-        (0, r"cuda:7 was asked for but this machine has 0 CUDA devices"),
+        (0, r"there is no cuda:7: this machine has 0 CUDA devices: use --engine ort --device cpu$"),
         (1, r"has 1 CUDA device: use cuda:0$"),
         (2, r"has 2 CUDA devices: use cuda:0 to cuda:1$"),
     ],

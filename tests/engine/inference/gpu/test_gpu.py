@@ -1,7 +1,7 @@
-"""What only a real GPU can show; each test skips by naming what is missing.
+"""Checks that only a real GPU can make; each test skips by naming what is missing.
 
 FLAIR_GPU_MODEL is an FP16 ONNX file of flair-export, FLAIR_GPU_RASTER an image it can be run on:
-FLAIR_GPU_MODEL=model.fp16.onnx FLAIR_GPU_RASTER=ortho.tif pytest -m gpu -s tests/engine/test_gpu.py
+FLAIR_GPU_MODEL=model.fp16.onnx FLAIR_GPU_RASTER=ortho.tif pytest -m gpu -s tests/engine/inference
 """
 
 import json

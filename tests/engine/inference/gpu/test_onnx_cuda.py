@@ -112,7 +112,7 @@ def test_a_failure_in_the_runtime(runtime, tiny_path):
     runtime.refuse = True
     with pytest.raises(
         InferenceError,
-        match=r"failed on a batch of 2 tiles of 32 px: CUDNN_STATUS_ALLOC_FAILED\. If",
+        match=r"failed on a batch of 2 tiles of 32 px: CUDNN_STATUS_ALLOC_FAILED: if",
     ):
         backend.slots[0].submit()
     backend.close()

@@ -9,14 +9,25 @@ from pathlib import Path
 
 import pytest
 
+from flair_engine.agreement import Agreement
 from flair_engine.errors import EngineError
-from flair_engine.inference.gpu import plan_cache
-from flair_engine.inference.gpu.plan_cache import CachedPlan, PlanCache, PlanKey, default_folder
+from flair_engine.inference.gpu.plan_cache import (
+    CachedPlan,
+    NoPlan,
+    PlanCache,
+    PlanFacts,
+    PlanKey,
+    default_folder,
+)
 
 KEY = PlanKey(
     onnx_sha256="a" * 64, tensorrt="10.4.0", gpu="NVIDIA A", compute_capability="8.0",
     multiprocessors=108, profile="image 8x5x512x512", flags="strongly typed",
 )  # fmt: skip
+AGREEMENT = Agreement(
+    origin="images", tiles=2, pixels=8, share=0.75, share_by_class={"first": 0.5, "third": 1.0}
+)
+FACTS = PlanFacts(built_s=3.5, agreement=AGREEMENT)
 
 
 @pytest.fixture
@@ -25,8 +36,8 @@ def cache(tmp_path):
 
 
 def test_what_was_stored_is_found(cache):
-    path = cache.store(KEY, b"plan", {"share": 1.0})
-    assert cache.find(KEY) == CachedPlan(plan=b"plan", facts={"share": 1.0})
+    path = cache.store(KEY, b"plan", FACTS)
+    assert cache.find(KEY) == CachedPlan(plan=b"plan", facts=FACTS)
     assert path.read_bytes() == b"plan"
     assert sorted(file.suffix for file in cache.folder.iterdir()) == [".json", ".plan"]
     assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
@@ -34,9 +45,9 @@ def test_what_was_stored_is_found(cache):
 
 @pytest.mark.parametrize("field", PlanKey.__dataclass_fields__)
 def test_every_field_of_the_key_counts(cache, field):
-    cache.store(KEY, b"plan", {})
+    cache.store(KEY, b"plan", FACTS)
     other = replace(KEY, **{field: 1 if field == "multiprocessors" else "other"})
-    why = cache.find(other)
+    why = cache.find(other).why
     if field == "onnx_sha256":
         assert why == "there is none yet"
     else:
@@ -44,31 +55,50 @@ def test_every_field_of_the_key_counts(cache, field):
 
 
 def test_a_truncated_plan(cache):
-    path = cache.store(KEY, b"a plan of some length", {})
+    path = cache.store(KEY, b"a plan of some length", FACTS)
     path.write_bytes(b"a plan of")
-    assert "is truncated or changed (SHA-256 differs)" in cache.find(KEY)
+    assert "is truncated or changed (SHA-256 differs)" in cache.find(KEY).why
 
 
 def test_a_plan_that_is_gone(cache):
-    cache.store(KEY, b"plan", {}).unlink()
-    assert "has no plan beside it" in cache.find(KEY)
+    cache.store(KEY, b"plan", FACTS).unlink()
+    assert "has no plan beside it" in cache.find(KEY).why
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"key": 3, "plan_sha256": 1, "facts": 1}']
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"schema": 1}',
+        '{"schema": 1, "key": 3, "plan_sha256": 1, "facts": 1}',
+        '{"schema": 1, "key": {}, "plan_sha256": "", "facts": {"built_s": 1, "share": 1}}',
+    ],
 )
 def test_a_damaged_sidecar(cache, content):
-    cache.store(KEY, b"plan", {}).with_suffix(".json").write_text(content)
-    assert "is damaged" in cache.find(KEY)
-    assert cache.find(replace(KEY, gpu="other")) == "there is none yet"
+    cache.store(KEY, b"plan", FACTS).with_suffix(".json").write_text(content)
+    assert "is damaged" in cache.find(KEY).why
+    assert cache.find(replace(KEY, gpu="other")) == NoPlan(why="there is none yet")
+
+
+@pytest.mark.parametrize("schema", [None, 0, 2, "1"])
+def test_a_sidecar_of_another_version_means_building_again(cache, schema):
+    sidecar = cache.store(KEY, b"plan", FACTS).with_suffix(".json")
+    description = json.loads(sidecar.read_text())
+    del description["schema"]
+    sidecar.write_text(json.dumps(description | ({} if schema is None else {"schema": schema})))
+    assert "was made by another version of flair-engine" in cache.find(KEY).why
+    cache.store(KEY, b"plan", FACTS)
+    assert cache.find(KEY).plan == b"plan"
 
 
 def test_a_renamed_pair_is_not_taken_for_another_plan(cache):
-    path = cache.store(KEY, b"plan", {})
+    path = cache.store(KEY, b"plan", FACTS)
     other = replace(KEY, gpu="NVIDIA B")
     for suffix in (".json", ".plan"):
         path.with_suffix(suffix).rename(cache.folder / f"{other.digest}{suffix}")
-    assert "is of another plan (gpu NVIDIA A instead of NVIDIA B)" in cache.find(other)
+    assert "is of another plan (gpu NVIDIA A instead of NVIDIA B)" in cache.find(other).why
 
 
 def test_a_folder_of_somebody_else(tmp_path, monkeypatch):
@@ -91,36 +121,36 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_a_read_only_folder_serves_and_refuses_a_new_plan(cache, monkeypatch):
-    cache.store(KEY, b"plan", {})
+    cache.store(KEY, b"plan", FACTS)
 
     def refuse(*_args, **_kwargs):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(plan_cache.tempfile, "mkstemp", refuse)
     monkeypatch.setattr(Path, "open", refuse)
     monkeypatch.setattr(Path, "read_bytes", lambda path: os.read(os.open(path, os.O_RDONLY), 9999))
     assert isinstance(cache.find(KEY), CachedPlan)
     with pytest.raises(
-        EngineError, match=r"cannot be kept there \(Read-only file system\)\. Give a"
+        EngineError, match=r"cannot be kept there \(Read-only file system\): give a"
     ):
-        cache.store(KEY, b"plan", {})
+        cache.store(KEY, b"plan", FACTS)
     with pytest.raises(EngineError, match="Read-only"), cache.locked(KEY, lambda: None):
         pass
 
 
 def test_a_write_that_fails_leaves_the_old_plan(cache, monkeypatch):
-    cache.store(KEY, b"old", {})
+    cache.store(KEY, b"old", FACTS)
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(EngineError, match="No space left"):
-        cache.store(KEY, b"new", {})
+        cache.store(KEY, b"new", FACTS)
     assert cache.find(KEY).plan == b"old"
-    assert not list(cache.folder.glob(".writing-*"))
+    assert not list(cache.folder.glob("*.partial"))
 
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from flair_engine.inference.gpu.plan_cache import PlanCache, PlanKey
+from flair_engine.agreement import Agreement
+from flair_engine.inference.gpu.plan_cache import PlanCache, PlanFacts, PlanKey
 
 cache = PlanCache(Path(sys.argv[1]))
 key = PlanKey(**eval(sys.argv[2]))
@@ -128,7 +158,8 @@ with cache.locked(key, lambda: None):
     (cache.folder / "held").touch()
     while not (cache.folder / "release").exists():
         time.sleep(0.01)
-    cache.store(key, b"plan", {})
+    agreement = Agreement(origin="noise", tiles=4, pixels=1, share=1.0, share_by_class={"x": 1.0})
+    cache.store(key, b"plan", PlanFacts(built_s=1.0, agreement=agreement))
 """
 
 
@@ -137,7 +168,7 @@ def test_a_second_builder_waits_says_so_and_finds_the_plan(cache):
     deadline = time.monotonic() + 30
     while not (cache.folder / "held").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert cache.find(KEY) == "there is none yet"
+    assert cache.find(KEY) == NoPlan(why="there is none yet")
     said = []
 
     def waiting():
@@ -159,8 +190,28 @@ def test_the_default_folder_follows_the_specification(monkeypatch, tmp_path):
 
 
 def test_the_sidecar_can_be_read(cache):
-    path = cache.store(KEY, b"plan", {"built_s": 3.5})
+    path = cache.store(KEY, b"plan", FACTS)
     description = json.loads(path.with_suffix(".json").read_text())
+    assert list(description) == ["schema", "key", "plan_sha256", "facts"]
+    assert description["schema"] == 1
     assert description["key"]["gpu"] == "NVIDIA A"
     assert len(description["plan_sha256"]) == 64
-    assert description["facts"] == {"built_s": 3.5}
+    assert description["facts"] == {
+        "built_s": 3.5,
+        "origin": "images",
+        "tiles": 2,
+        "pixels": 8,
+        "share": 0.75,
+        "share_by_class": {"first": 0.5, "third": 1.0},
+    }
+
+
+def test_plans_are_nobody_elses_to_write_whatever_the_umask(tmp_path):
+    before = os.umask(0o002)
+    try:
+        cache = PlanCache(tmp_path / "plans")
+        cache.store(KEY, b"plan", FACTS)
+    finally:
+        os.umask(before)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "plans").iterdir()}
+    assert modes == {0o600}

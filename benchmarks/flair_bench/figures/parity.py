@@ -1,0 +1,88 @@
+"""Parity: labels of engines against PyTorch FP32."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from flair_bench.figures.arrays import PackedArray
+
+
+class Flip(NamedTuple):
+    """Labels of one class that an engine gives to another."""
+
+    expected: str
+    found: str
+    pixels: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassParity:
+    """Pixels of one class in PyTorch's labels."""
+
+    pixels: int
+    different: int
+    """Those the engine labels otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineParity:
+    """What one engine differs in from PyTorch FP32."""
+
+    precision: str
+    """What it computes in."""
+    tolerance: float
+    """Least share of equal labels for that precision."""
+    agreement: float
+    """Share of equal labels."""
+    different: int
+    """Pixels."""
+    largest_lead_lost: float
+    """Largest lead (top-1 minus top-2 logit of PyTorch) at a pixel that differs."""
+    flipped_by_lead: tuple[int, ...]
+    """Pixels that differ, by the bins of `ParityFigures.leads`."""
+    classes: Mapping[str, ClassParity]
+    """By name."""
+    flips: tuple[Flip, ...]
+    """The most frequent ones, in descending order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgreementMap:
+    """The tile in whose core an engine's labels differ most."""
+
+    image: PackedArray
+    """[bands, h, w], three bands at most."""
+    reference: PackedArray
+    """Labels of PyTorch, [h, w]."""
+    engine: PackedArray
+    """Labels of the engine, [h, w]."""
+    label: str
+    """The engine's name."""
+    colors: Mapping[str, str]
+    """`#rrggbb` by class value in digits."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ParityFigures:
+    """Labels of every engine that runs here against PyTorch FP32 on tiles of images."""
+
+    model: str
+    weights_sha256: str
+    tile_px: int
+    margin_px: int
+    tiles: str
+    """How many out of how many, in words."""
+    pixels: int
+    lead_edges: tuple[float, ...]
+    """Inner edges of the bins of leads."""
+    leads: tuple[int, ...]
+    """Pixels by bin, one more than edges."""
+    logit_largest: float
+    """Largest absolute difference of a logit in ONNX Runtime."""
+    logit_p999: float
+    """99.9th percentile of the same in a tile, the largest of any tile."""
+    engines: Mapping[str, EngineParity]
+    """By the label of the choice: `openvino bf16`."""
+    missing: Mapping[str, str]
+    """Why an engine cannot run here, by label."""
+    map: AgreementMap

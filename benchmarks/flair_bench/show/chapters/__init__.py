@@ -1,0 +1,1 @@
+"""Chapters: the figures of a measurement as sentences and titled rows, for every renderer."""

@@ -1,0 +1,62 @@
+"""Files that survive a power cut: whole on disk before they get their name."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def sync(file: IO[Any]) -> None:
+    """Put on disk what has been written to an open file. Raises OSError."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Put on disk what was renamed in a folder. Raises OSError."""
+    if os.name == "nt":  # which cannot open folders, and orders renames itself
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(files: Sequence[tuple[Path, Path]]) -> None:
+    """Give finished files their names: (temporary, target) pairs on one file system, in order.
+
+    All are on disk before the first is renamed; what a target held is replaced. Raises OSError.
+    """
+    for temporary, _ in files:
+        with temporary.open("r+b") as file:  # Windows puts on disk what may be written alone
+            os.fsync(file.fileno())
+    for temporary, target in files:
+        temporary.replace(target)
+    for folder in dict.fromkeys(target.parent for _, target in files):
+        sync_folder(folder)
+
+
+def write_whole(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Put `content` at `path`, or leave there what was; `mode` is its permissions, less the umask.
+
+    Raises OSError.
+    """
+    temporary = beside(path)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        publish([(temporary, path)])
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """Return a hidden name in the same folder that no other thread or process uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")

@@ -1,0 +1,60 @@
+"""Names and colours of classes, as GDAL and QGIS read them beside a map."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flair_engine.manifest import ModelSpec
+    from flair_engine.options import LabelValues
+
+NODATA = {"flair": 0, "zero-based": 255}
+"""Value of what is not mapped, by how labels are written."""
+
+
+def category_names(spec: ModelSpec, values: LabelValues) -> str:
+    """Return GDAL's PAM sidecar: category n names pixel value n. rasterio cannot write it."""
+    shift = values == "zero-based"
+    names = {entry.value - shift: entry.name for entry in spec.classes}
+    if not shift:
+        names[NODATA["flair"]] = "no data"
+    root = ET.Element("PAMDataset")
+    band = ET.SubElement(root, "PAMRasterBand", band="1")
+    categories = ET.SubElement(band, "CategoryNames")
+    for value in range(max(names) + 1):
+        ET.SubElement(categories, "Category").text = names.get(value, "")
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def qgis_style(spec: ModelSpec, values: LabelValues) -> str:
+    """Return a QGIS layer style: one entry of the legend for each class that can occur."""
+    shift = values == "zero-based"
+    root = ET.Element("qgis", styleCategories="Symbology")
+    renderer = ET.SubElement(
+        ET.SubElement(root, "pipe"),
+        "rasterrenderer",
+        type="paletted",
+        band="1",
+        opacity="1",
+        alphaBand="-1",
+    )
+    palette = ET.SubElement(renderer, "colorPalette")
+    for entry in spec.active_classes:
+        ET.SubElement(
+            palette,
+            "paletteEntry",
+            value=str(entry.value - shift),
+            color=entry.color,
+            alpha="255",
+            label=entry.name,
+        )
+    ET.indent(root)
+    return "<!DOCTYPE qgis>\n" + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def rgba(color: str) -> tuple[int, int, int, int]:
+    """Return red, green, blue and full opacity of `#rrggbb`."""
+    red, green, blue = bytes.fromhex(color.removeprefix("#"))
+    return red, green, blue, 255

@@ -1,0 +1,44 @@
+"""Every tolerance of the project: what counts as the same grid, and as the same labels.
+
+Shares are of labels equal to a reference, 0..1, over all compared pixels.
+"""
+
+from __future__ import annotations
+
+ALIGNED_PX = 0.1
+"""Files whose grids differ by less are taken as one grid: origins are delivered rounded, and
+warping by a tenth of a pixel would blur more than it mends."""
+
+GSD_TOLERANCE = 0.01
+"""Relative. Delivered files round the pixel size (0.200000000000001) and true sizes differ by more
+than this where it matters (0.15, 0.25 m)."""
+
+EDGE_DECIMALS = 3
+"""Of pixels, to which edges of files on other grids are rounded before whole pixels are counted."""
+
+EXTENT_TOLERANCE = 1e-6
+"""Share of the raster by which products may cover less than the first without a word."""
+
+EXPORTED_EQUAL = 0.9999
+"""Of an exported FP32 file to PyTorch. FP32 sums in another order flip only what nearly ties."""
+
+EXPORTED_COUNTS = 1
+"""Largest difference of confidence and probabilities in counts of 255: halves round either way."""
+
+FP16_FILE_EQUAL = 0.995
+"""Of an FP16 file to the FP32 one, on a CPU: the rounding of weights alone."""
+
+INT8_FILE_EQUAL = 0.99
+"""Of an INT8 file to the FP32 one, on images that were not measured."""
+
+PLAN_EQUAL = {"images": 0.995, "noise": 0.9}
+"""Of a TensorRT plan to its graph in FP32. On noise, where many pixels nearly tie, agreement only
+tells a working plan from a broken one."""
+
+ENGINE_EQUAL = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.99, "int8": 0.99, "int8 bf16": 0.98}
+"""Of an engine to PyTorch FP32 in a benchmark, by what the engine computes in. 10 bits of mantissa
+(FP16) and 7 (BF16) widen what nearly ties by 2^13 and 2^16. INT8 has 8 bits for the whole range of
+a tensor; beside bf16 the two may flip labels one after the other."""
+
+DEMO_EQUAL = 0.8
+"""Of the demo's map to the scene as it was drawn."""

@@ -1,0 +1,3 @@
+"""The version of the three packages, which are delivered together."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,127 @@
+"""Verdicts, manifests and the list of models, printed for people."""
+
+from __future__ import annotations
+
+from math import floor
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from flair_export.cards import CARDS
+from flair_export.convert.number_formats import FP16_MAX
+
+if TYPE_CHECKING:
+    from flair_engine.manifest import ModelSpec
+    from flair_export.convert.fp16 import Fp16Verdict
+    from flair_export.convert.int8 import Int8Verdict
+    from flair_export.proof.compare import Comparison, EqualLabels
+    from flair_export.proof.verify import Verdict
+
+LAYERS_SHOWN = 5
+
+
+def print_models() -> None:
+    """Print the published models."""
+    table = Table(
+        title="Published models; on the Hub each is IGNF/FLAIR-INC_<name>",
+        caption="mIoU: over the classes of the model that occur in the test set",
+    )
+    for title in ("name", "bands", "classes", "OA %", "mIoU %", "statistics"):
+        table.add_column(title)
+    for card in CARDS:
+        table.add_row(
+            card.short_name,
+            str(card.band_count),
+            str(len(card.active)),
+            _figure(card.oa_percent),
+            _figure(card.miou_percent),
+            "published" if card.statistics_published else "by analogy",
+        )
+    Console().print(table)
+
+
+def _figure(percent: float | None) -> str:
+    return "-" if percent is None else f"{percent:.1f}"
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print how an exported file compares with PyTorch."""
+    _print_agreement("Labels of the ONNX file against PyTorch", verdict)
+    console = Console()
+    console.print(f"largest logit difference {verdict.logit_difference:.3g}")
+    for name, counts in verdict.count_differences.items():
+        console.print(f"largest {name} difference {counts} of 255")
+
+
+def print_fp16(verdict: Fp16Verdict) -> None:
+    """Print how an FP16 file compares with the FP32 one, and what comes near the end of FP16."""
+    _print_agreement("Labels of FP16 against FP32 (weights only: a CPU computes in FP32)", verdict)
+    click.echo(f"largest numbers by layer, where FP16 ends at {FP16_MAX:,.0f}:")
+    for name, value in verdict.largest[:LAYERS_SHOWN]:
+        click.echo(f"  {value:>12,.1f}  {name}")
+    click.echo(f"layers kept in FP32 between Casts: {', '.join(verdict.kept_fp32) or 'none'}")
+
+
+def print_int8(verdict: Int8Verdict) -> None:
+    """Print how an INT8 file compares with the FP32 one, and what stays FP32."""
+    _print_agreement("Labels of INT8 against FP32", verdict)
+    click.echo(f"ranges measured on {verdict.measured}")
+    total = len(verdict.int8) + len(verdict.kept_fp32)
+    click.echo(f"{len(verdict.int8)} of {total} convolutions compute in INT8, in FP32 stay:")
+    for name in verdict.kept_fp32:
+        click.echo(f"  {name}")
+
+
+def _print_agreement(title: str, verdict: Comparison) -> None:
+    table = Table(title=title)
+    table.add_column("")
+    for title in ("pixels", "different", "equal %"):
+        table.add_column(title, justify="right")
+    for group in (verdict.sources, verdict.classes, (verdict.total,)):
+        for entry in group:
+            table.add_row(*_row(entry))
+        table.add_section()
+    Console().print(table)
+
+
+def _row(entry: EqualLabels) -> tuple[str, str, str, str]:
+    name = f"{entry.name} ({entry.note})" if entry.note else entry.name
+    # Cut, not rounded: 100.0000 is said of nothing that differs somewhere.
+    share = f"{floor(1e6 * entry.share) / 1e4:.4f}" if entry.pixels else "-"
+    return name, f"{entry.pixels:,}", f"{entry.different:,}", share
+
+
+def print_spec(spec: ModelSpec) -> None:
+    """Print a manifest."""
+    for name, value in _facts(spec).items():
+        click.echo(f"{name:<16} {value}")
+    classes = Table(title="Classes")
+    for title in ("value", "name", "color", ""):
+        classes.add_column(title)
+    for entry in spec.classes:
+        swatch = f"[on {entry.color}]    [/] {entry.color}"
+        classes.add_row(str(entry.value), entry.name, swatch, "" if entry.active else "inactive")
+    Console().print(classes)
+
+
+def _facts(spec: ModelSpec) -> dict[str, str]:
+    """Return what a manifest says but its classes, by name, in the order to print."""
+    statistics = zip(spec.bands, spec.normalization.mean, spec.normalization.std, strict=True)
+    agreement = (
+        {}
+        if spec.agreement_fp32 is None
+        else {"labels of FP32": f"{spec.agreement_fp32:.2%} on the images it was made with"}
+    )
+    return {
+        "name": spec.name,
+        "network": f"{spec.architecture}, {spec.precision}",
+        **agreement,
+        "bands": ", ".join(f"{band} ({mean:g} ± {std:g})" for band, mean, std in statistics),
+        "ground sampling": f"{spec.gsd_m:g} m",
+        "tile": f"{spec.tile_px} px, margin {spec.margin_px} px, keeps {spec.core_px} px",
+        "outputs": ", ".join(spec.outputs),
+        "weights SHA-256": spec.weights_sha256,
+        "made by": spec.exporter,
+    }

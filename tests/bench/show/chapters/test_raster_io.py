@@ -1,0 +1,14 @@
+"""The chapter on input and output: beside GDAL, and memory."""
+
+from doubles.figures import raster_io
+
+from flair_bench.show.chapters.raster_io import raster_io_chapter
+
+
+def test_reading_and_writing_stand_beside_gdal():
+    speeds, memory = raster_io_chapter(raster_io()).tables
+    beside = ("50.0", "100.0", "0.50", "0.40 to 0.60")
+    assert speeds.rows == (
+        ("read tiled JPEG", *beside, "4 / 4"), ("write labels", *beside, "-"),
+    )  # fmt: skip
+    assert memory.rows == (("5000 px file", "300"),)

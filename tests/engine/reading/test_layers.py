@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+from doubles.layers import BlockLayer, noise, raster_of
+
+from flair_engine.grid import Window
+from flair_engine.reading.layers import ArrayLayer, Product, array_raster
+
+
+def test_an_array_is_read_as_a_view_or_into_a_buffer():
+    image = noise(2, 9, 7)
+    layer = ArrayLayer(image)
+    part = Window(top=2, left=1, height=3, width=4)
+    pixels, valid = layer.read(part)
+    assert pixels.base is image
+    assert valid is None
+    buffer = np.empty((2, 3, 4), np.uint8)
+    filled, _ = layer.read(part, buffer)
+    assert filled is buffer
+    assert (buffer == image[:, 2:5, 1:5]).all()
+    assert (layer.count, layer.skipped_blocks, layer.block_px) == (2, 0, (1, 7))
+    layer.close()
+
+
+def test_an_array_raster_is_its_array():
+    raster = array_raster(noise(3, 9, 7))
+    assert (raster.height, raster.width, raster.count, raster.fill) == (9, 7, 3, (0, 0, 0))
+    assert raster.products[0].required
+
+
+@pytest.mark.parametrize(("block_px", "blocks"), [((4, 4), 3 * 2), ((1, 7), 9), ((64, 64), 1)])
+def test_blocks_of_a_raster_are_those_of_its_layers(block_px, blocks):
+    layer = BlockLayer(noise(1, 9, 7), block_px)
+    raster = raster_of(20, 20, Product(bands=slice(0, 1), layers=[layer, layer]))
+    assert raster.blocks == 2 * blocks

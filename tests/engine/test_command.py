@@ -1,0 +1,67 @@
+"""One line and an exit code, whatever a command ends in."""
+
+import click
+import pytest
+
+from flair_engine.command import INTERRUPTED, run_command
+from flair_engine.errors import FAILED, REFUSED, SourceError, WriteError
+
+
+def outcome(capsys, fault, *arguments):
+    """Run a command that ends in `fault`; return its exit code and what it prints as an error."""
+
+    @click.command()
+    @click.option("--debug", is_flag=True)
+    def command(debug):
+        if isinstance(fault, BaseException):
+            raise fault
+        return fault
+
+    try:
+        run_command(command, "do", interrupted="stopped", arguments=arguments)
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "line"),
+    [
+        (SourceError("a.tif: is text", "give a raster"), REFUSED, "a.tif: is text: give a raster"),
+        (WriteError("the disk is full", "free some"), FAILED, "the disk is full: free some"),
+        (click.UsageError("Missing X"), REFUSED, "Missing X (see do --help)"),
+        (KeyboardInterrupt(), INTERRUPTED, "stopped"),
+        (click.Abort(), INTERRUPTED, "stopped"),
+        (TypeError("no len"), FAILED, "failed with TypeError: no len: see where with --debug"),
+    ],
+)
+def test_every_end_is_one_line_and_a_code(capsys, fault, code, line):
+    ended, said = outcome(capsys, fault)
+    # click ends the line of a terminal's ^C.
+    assert (ended, said.lstrip()) == (code, f"do: {line}\n")
+
+
+def test_success_and_the_codes_of_a_command_are_its_own(capsys):
+    assert outcome(capsys, None) == (0, "")
+    assert outcome(capsys, 3) == (3, "")
+
+
+def test_debug_shows_where(capsys):
+    code, said = outcome(capsys, TypeError("no len"), "--debug")
+    assert code == FAILED
+    assert said.startswith("Traceback")
+    assert said.endswith("do: failed with TypeError: no len: see where with --debug\n")
+
+
+def test_the_arguments_of_the_process_are_taken(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["do", "--nothing"])
+
+    @click.command()
+    def command():
+        """Do nothing."""
+
+    with pytest.raises(SystemExit) as end:
+        run_command(command, "do", interrupted="stopped")
+    assert end.value.code == REFUSED
+    assert capsys.readouterr().err == "do: No such option '--nothing'. (see do --help)\n"

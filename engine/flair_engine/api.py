@@ -68,6 +68,9 @@ class Model(AbstractContextManager["Model"]):
 
     >>> with Model("model.onnx") as model:
     ...     labels_hw = model.predict(image_bhw)
+
+    Raises ManifestError for a file the engine cannot read, EngineError where the options cannot
+    be had on this machine.
     """
 
     def __init__(self, path: Path | str, options: RunOptions = RunOptions()) -> None:
@@ -79,12 +82,16 @@ class Model(AbstractContextManager["Model"]):
         """Return labels uint8 [H, W] (FLAIR values 1..19) of uint8 [bands, H, W], any size.
 
         The geometry is that of `segment`: the grid starts at the first pixel, outside is
-        reflected. Raises SourceError for another shape or type.
+        reflected. Raises SourceError for another shape or type, InferenceError where the runtime
+        fails.
         """
         return self.predict_all(image_bhw)["labels"]
 
     def predict_all(self, image_bhw: np.ndarray) -> dict[str, np.ndarray]:
-        """Return every output of the model by name: uint8 [H, W], probabilities [19, H, W]."""
+        """Return every output of the model by name: uint8 [H, W], probabilities [19, H, W].
+
+        Raises as `predict`.
+        """
         bands = len(self.spec.bands)
         if image_bhw.dtype != np.uint8 or image_bhw.ndim != 3 or len(image_bhw) != bands:
             raise SourceError(

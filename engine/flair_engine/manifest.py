@@ -164,7 +164,10 @@ def read_model_spec(path: Path | str) -> ModelSpec:
 
 
 def spec_of(model: onnx.ModelProto, origin: str) -> ModelSpec:
-    """Return the checked ModelSpec of a loaded ONNX model; `origin` names it in messages."""
+    """Return the checked ModelSpec of a loaded ONNX model; `origin` names it in messages.
+
+    Raises ManifestError.
+    """
     text = next((e.value for e in model.metadata_props if e.key == METADATA_KEY), None)
     if text is None:
         raise ManifestError(

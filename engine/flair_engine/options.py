@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -37,15 +37,7 @@ class Inputs:
     @property
     def given(self) -> dict[str, tuple[str, ...]]:
         """The names by product, of the products that are given."""
-        products = {
-            "images": self.images,
-            "rvb": self.rvb,
-            "irc": self.irc,
-            "ndsm": self.ndsm,
-            "dsm": self.dsm,
-            "dtm": self.dtm,
-        }
-        return {product: names for product, names in products.items() if names}
+        return {f.name: names for f in fields(self) if (names := getattr(self, f.name))}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

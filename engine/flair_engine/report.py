@@ -37,7 +37,9 @@ class Report:
     gsd_m: float
     height: int
     width: int
+    """Of the area that was mapped, px."""
     tiles: int
+    """Cores of the area, inferred or not."""
     start_up_s: float
     """Loading the model and opening the raster."""
     wall_s: float
@@ -60,12 +62,12 @@ class Report:
 
     @property
     def pixels(self) -> int:
-        """Pixels of the raster."""
+        """Pixels of the area that was mapped."""
         return self.height * self.width
 
     @property
     def mpx_per_s(self) -> float:
-        """Raster megapixels per second of `wall_s`."""
+        """Megapixels of the area per second of `wall_s`."""
         return self.pixels / 1e6 / self.wall_s
 
     @property

@@ -22,7 +22,7 @@ class OptionError(FlairError):
 
 
 class ImageError(FlairError):
-    """A verification raster the model cannot be run on."""
+    """Rasters to verify with or to calibrate on that cannot be used, or are too few."""
 
 
 class ExportError(FlairError):

@@ -5,13 +5,11 @@ import json
 
 import pytest
 from doubles.figures import CPU, EVERY_KIND, accuracy, raster_io, result_of
-from doubles.paths import ROOT
+from doubles.paths import COMMITTED
 
 from flair_bench import results
 from flair_bench.errors import ResultError
 from flair_bench.machine import this_machine
-
-COMMITTED = sorted((ROOT / "benchmarks/results").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)

@@ -171,14 +171,13 @@ def _step(
         slot.submit()
         found = slot.wait()["labels"]
         for n, tile in enumerate(tiles):
-            inside = slice(tile.height), slice(tile.width)
-            maps = labels[n][inside], found[n][inside]
-            different = engine.tally.add(*maps, leads[n][inside])
+            maps = labels[n][tile.inside], found[n][tile.inside]
+            different = engine.tally.add(*maps, leads[n][tile.inside])
             if reference.shown is None or different > reference.shown.different:
                 found_map = _map(spec, tile, label, *maps)
                 reference.shown = Shown(different=different, map=found_map)
     for n, tile in enumerate(tiles):
-        reference.leads += _binned(leads[n, : tile.height, : tile.width])
+        reference.leads += _binned(leads[n][tile.inside])
     return logits
 
 
@@ -191,7 +190,7 @@ def _compare_logits(
 ) -> None:
     (found,) = twin.run([LOGITS_NAME], {INPUT_NAME: batch})
     for n, tile in enumerate(tiles):
-        inside = (n, ..., slice(tile.height), slice(tile.width))
+        inside = (n, *tile.inside)
         differences = np.abs(logits[inside] - found[inside])
         reference.logit_largest = max(reference.logit_largest, float(differences.max()))
         p999 = float(np.percentile(differences, 99.9))

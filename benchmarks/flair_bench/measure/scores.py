@@ -1,4 +1,4 @@
-"""Scores as the FLAIR benchmark computes it, from one confusion matrix.
+"""Scores as the FLAIR benchmark computes them, from one confusion matrix.
 
 A confusion matrix is int64 [19, 19]: row v - 1 counts pixels whose mask says class v, column w - 1
 those labelled w. The official tool deletes rows and columns of classes of zero training weight,

@@ -10,7 +10,7 @@ points: every worker opens the raster itself (the original shares one handle), a
 channels_last, argmax in the network, autocast to FP16 or bf16 where a trial shows it faster.
 
 Run as `python -m flair_bench.yardstick.reference official|best CHECKPOINT RASTER OUTPUT [OPTIONS]`:
-prints one JSON object of seconds.
+prints the precision and the seconds it took as one JSON object.
 """
 
 from __future__ import annotations

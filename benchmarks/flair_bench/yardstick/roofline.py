@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flair_bench.figures import Bound
-from flair_export.graph.flops import operations
+from flair_export.graph.flops import PRODUCTS, operations
 from flair_export.graph.shapes import shapes_of_one_tile
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     import onnx
 
-PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 MOVERS = ("Resize", "MaxPool", "ArgMax", "Softmax", "Slice", "Transpose")
 """Operations that pass over memory on their own; the rest is taken for merged."""
 

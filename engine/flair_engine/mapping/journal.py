@@ -144,7 +144,7 @@ class Journal(AbstractContextManager["Journal"]):
             self._changed.notify_all()
 
     def count_values(self, name: str) -> np.ndarray:
-        """Return how many pixels of an output have each value, int64 [256]."""
+        """Return how many pixels of an output have each value, int64 [256]. Raises WriteError."""
         counts = np.zeros(256, np.int64)
         for left, i, output in self._records:
             if output == name:

@@ -60,9 +60,10 @@ def open_inputs(spec: ModelSpec, inputs: Inputs, options: ReadOptions) -> Opened
     groups = _groups(spec, inputs, options)
     infos = {name: describe_all(inputs.given[name]) for name in (*groups, *_heights(inputs))}
     leading = next(iter(groups))
+    own = _own_bands(spec, inputs)
     for name, numbers in groups.items():
         for info in infos[name]:
-            _check_bands(info, numbers, _own_bands(spec, inputs))
+            _check_bands(info, numbers, own)
     pixel_grid = pixel_grid_of(
         infos[leading],
         [info for group in infos.values() for info in group],
@@ -116,8 +117,7 @@ def _groups(
             "--bands is for INPUT, RVB and IRC have theirs in known order", "leave it out"
         )
     given = [name for name in SUPPLIES if name in inputs.given]
-    supplied = [band for name in given for band in SUPPLIES[name]]
-    supplied += [ELEVATION] if inputs.dsm else []
+    supplied = _supplied(inputs)
     if useless := [band for band in supplied if band not in spec.bands]:
         raise SourceError(
             f"{useless[0]} is given, but {spec.name} reads {', '.join(spec.bands)}", "leave it out"
@@ -144,8 +144,14 @@ def _heights(inputs: Inputs) -> tuple[str, ...]:
 
 def _own_bands(spec: ModelSpec, inputs: Inputs) -> list[str]:
     """Return the model's bands that images must hold: those no product supplies."""
-    supplied = {band for name in SUPPLIES if name in inputs.given for band in SUPPLIES[name]}
-    return [b for b in spec.bands if b not in supplied and not (b == ELEVATION and inputs.dsm)]
+    supplied = _supplied(inputs)
+    return [band for band in spec.bands if band not in supplied]
+
+
+def _supplied(inputs: Inputs) -> list[str]:
+    """Return the bands that products other than images supply."""
+    supplied = [band for name in SUPPLIES if name in inputs.given for band in SUPPLIES[name]]
+    return [*supplied, ELEVATION] if inputs.dsm else supplied
 
 
 def _check_bands(info: FileInfo, numbers: tuple[int, ...] | None, own: list[str]) -> None:

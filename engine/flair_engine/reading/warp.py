@@ -6,6 +6,7 @@ Several files of a product are one mosaic: tiles see across file edges.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rasterio.enums import Resampling
@@ -36,27 +37,19 @@ def layers_on(
     on_error: OnError = "stop",
 ) -> list[Layer]:
     """Return bands `numbers` of every file as layers on `pixel_grid`, warped where they must be."""
+    warp = partial(
+        warped,
+        pixel_grid,
+        numbers=numbers,
+        validity_bands=validity_bands,
+        nodata=nodata,
+        on_error=on_error,
+    )
     places = [pixel_grid.place(info) for info in infos]
-    if None in places and (joined := joined_infos(infos)) and len(infos) > 1:
-        return [
-            warped(
-                pixel_grid,
-                joined,
-                numbers,
-                validity_bands=validity_bands,
-                nodata=nodata,
-                on_error=on_error,
-            )
-        ]
+    if None in places and (joined := joined_infos(infos)):
+        return [warp(joined)]
     return [
-        warped(
-            pixel_grid,
-            [Placed(info, 0, 0)],
-            numbers,
-            validity_bands=validity_bands,
-            nodata=nodata,
-            on_error=on_error,
-        )
+        warp([Placed(info, 0, 0)])
         if place is None
         else FileLayer(
             info,
@@ -90,7 +83,7 @@ def warped(
 ) -> FileLayer:
     """Return files that share a grid of their own, warped together (bilinear) to `pixel_grid`."""
     opener = warper(pixel_grid, placed, numbers, nodata=nodata)
-    info = replace(describe(placed[0].info.name, opener), name=placed[0].info.name)
+    info = describe(placed[0].info.name, opener)
     # The warper has turned nodata and masks into the alpha band it adds as the last.
     choice = choose_bands(
         info, range(1, len(numbers) + 1), validity_bands=validity_bands, nodata="none"

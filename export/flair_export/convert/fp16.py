@@ -50,7 +50,8 @@ def convert_to_fp16(
 ) -> Fp16Verdict:
     """Write the FP16 form of the FP32 file `model` to `output` and compare the two.
 
-    Raises ExportError where labels differ too much; `output` is not trustworthy then.
+    Raises ExportError where labels differ too much (`output` is not trustworthy then), OptionError
+    for a model that is not FP32, ImageError, and WriteError where the file cannot be written.
     """
     spec = read_model_spec(model)
     check_images(images, spec.bands)

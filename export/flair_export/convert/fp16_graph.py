@@ -18,11 +18,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from flair_engine.manifest import INPUT_NAME, attach_manifest, spec_of
+from flair_engine.manifest import INPUT_NAME, attach_manifest
 from flair_export.convert.number_formats import FP16_MAX
 from flair_export.convert.ranges import measured_ranges
-from flair_export.errors import OptionError
-from flair_export.graph.contract import logits_before_argmax
+from flair_export.graph.contract import fp32_spec, logits_before_argmax
 from flair_export.graph.passes import (
     add_weight,
     constants_to_weights,
@@ -73,9 +72,7 @@ def to_fp16(model: onnx.ModelProto, largest: Mapping[str, float] | None = None) 
     `largest` is the answer of largest_activations; a layer whose numbers or weights come near the
     end of FP16 stays FP32 between Casts. Raises OptionError for a model that is not FP32.
     """
-    spec = spec_of(model, "the model")
-    if spec.precision != "fp32":
-        raise OptionError(f"the model is {spec.precision} already", "convert the FP32 file")
+    spec = fp32_spec(model)
     converted = copied(model)
     graph = converted.graph
     constants_to_weights(graph)

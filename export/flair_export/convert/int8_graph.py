@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from flair_engine.manifest import attach_manifest, spec_of
 from flair_export.errors import OptionError
+from flair_export.graph.contract import fp32_spec
 from flair_export.graph.passes import (
     add_weight,
     attributes_of,
@@ -64,9 +65,7 @@ def quantized_tensors(model: onnx.ModelProto) -> list[str]:
 
     Raises OptionError where the model is not FP32 or nothing in it would gain.
     """
-    spec = spec_of(model, "the model")
-    if spec.precision != "fp32":
-        raise OptionError(f"the model is {spec.precision} already", "convert the FP32 file")
+    fp32_spec(model)
     wide = _wide(model.graph)
     if not wide:
         raise OptionError(

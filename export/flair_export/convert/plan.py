@@ -41,7 +41,7 @@ def prebuild_plan(
 ) -> str:
     """Build, judge and keep the plan, or find it kept; return what it will run on.
 
-    Raises EngineError where flair-run --engine trt would.
+    Raises EngineError where flair-run --engine trt would, ImageError for rasters it cannot use.
     """
     spec = read_model_spec(model)
     check_images(options.verify, spec.bands)

@@ -13,7 +13,7 @@ from onnx import helper
 
 from flair_engine.errors import ManifestError
 from flair_engine.manifest import spec_of
-from flair_export.errors import ExportError
+from flair_export.errors import ExportError, OptionError
 from flair_export.graph.passes import copied
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ def check_graph(model: onnx.ModelProto, spec: ModelSpec) -> None:
             f"the exported graph is not what the engine reads: {'; '.join(faults)}",
             f"try other versions of torch, or of onnx (here {onnx.__version__})",
         )
+
+
+def fp32_spec(model: onnx.ModelProto) -> ModelSpec:
+    """Return the manifest of an FP32 model. Raises OptionError where it is converted already."""
+    spec = spec_of(model, "the model")
+    if spec.precision != "fp32":
+        raise OptionError(f"the model is {spec.precision} already", "convert the FP32 file")
+    return spec
 
 
 def with_logits(model: onnx.ModelProto) -> onnx.ModelProto:

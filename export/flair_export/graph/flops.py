@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from flair_export.graph.shapes import TensorShape
 
+PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+"""Operations that convolve or multiply matrices."""
+
 
 def gflop_per_tile(model: onnx.ModelProto) -> float:
     """Return the 10^9 floating-point operations of one tile: convolutions and matrix products.
@@ -27,7 +30,7 @@ def gflop_per_tile(model: onnx.ModelProto) -> float:
 
 def operations(node: onnx.NodeProto, shapes: Mapping[str, TensorShape]) -> int:
     """Return those of one node, 0 where it neither convolves nor multiplies matrices."""
-    if node.op_type not in ("Conv", "ConvTranspose", "MatMul", "Gemm"):
+    if node.op_type not in PRODUCTS:
         return 0
     left, right = (shapes[name] for name in node.input[:2])
     if node.op_type == "ConvTranspose":

@@ -132,7 +132,7 @@ def choose_card(checkpoint: Checkpoint, model: str | None) -> Card:
 def load_network(checkpoint: Checkpoint, card: Card) -> nn.Module:
     """Build the network of `card` and load every tensor of the file into it, strictly.
 
-    Raises CheckpointError that lists all missing, unexpected and mis-shaped tensors.
+    Raises CheckpointError that lists all missing, unexpected, mis-shaped and not finite tensors.
     """
     net = build_network(card, CHANNELS)
     expected = net.state_dict()
@@ -155,7 +155,7 @@ def load_network(checkpoint: Checkpoint, card: Card) -> nn.Module:
     faults = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in kinds.items() if names]
     if faults:
         raise CheckpointError(
-            f"{checkpoint.path}: does not load into {card.architecture}-{card.encoder} of "
+            f"{checkpoint.path}: does not load into {card.network} of "
             f"{len(expected)} tensors: {'; '.join(faults)}",
             "give the complete file of one model",
         )

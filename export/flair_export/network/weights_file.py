@@ -18,7 +18,10 @@ CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
 def locate(source: str) -> Path:
-    """Return the local path of a weights file, after a download where `source` is a Hub id."""
+    """Return the local path of a weights file, after a download where `source` is a Hub id.
+
+    Raises CheckpointError.
+    """
     path = Path(source)
     if path.is_file():
         return path
@@ -44,7 +47,7 @@ def weights_name(source: str) -> str:
 
 
 def read_file(path: Path, *, trust: bool) -> Any:
-    """Decode a weights file; what it holds is not looked at yet."""
+    """Decode a weights file; what it holds is not looked at yet. Raises CheckpointError."""
     if path.suffix not in CHECKPOINT_SUFFIXES:
         raise CheckpointError(
             f"{path}: ends in '{path.suffix}'", f"give a {', '.join(CHECKPOINT_SUFFIXES)} file"

@@ -22,7 +22,10 @@ Network: TypeAlias = "nn.Module"
 
 
 def reference_logits(net: Network, spec: ModelSpec, images_nchw: np.ndarray) -> Tensor:
-    """Return what the bare network says of uint8 [N, bands, T, T]: [N, active, C, C] in FP32."""
+    """Return what the bare network says of uint8 [N, bands, T, T]: [N, active, C, C] in FP32.
+
+    Raises ExportError for logits that are not finite.
+    """
     import torch
 
     statistics = spec.normalization

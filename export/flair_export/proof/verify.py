@@ -40,7 +40,7 @@ class Verdict(Comparison):
     """What the comparison found."""
 
     logit_difference: float
-    """Largest absolute difference of a logit, over every fourth batch of tiles."""
+    """Largest absolute difference of a logit, over one batch of tiles in BATCHES_PER_LOGITS."""
     count_differences: dict[str, int]
     """Largest difference of each output but the labels, in counts of 255."""
 

@@ -157,7 +157,10 @@ def profile_text(spec: ModelSpec, batch: int) -> str:
 
 
 def tactic_changes(text: str) -> dict[str, bool]:
-    """Return {source: wanted} of `-CUBLAS,+JIT_CONVOLUTIONS`; refuse what trtexec refuses."""
+    """Return {source: wanted} of `-CUBLAS,+JIT_CONVOLUTIONS`.
+
+    Raises EngineError for what trtexec refuses.
+    """
     changes = {}
     for part in (part.strip() for part in text.split(",")):
         if part[:1] not in ("+", "-") or part[1:] not in TACTIC_SOURCES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 from doubles.paths import SHARED, TINY
@@ -14,6 +16,14 @@ settings.register_profile(
     "flair", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("flair")
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_as_before():
+    """Give SIGINT back the handler that commands replace."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -32,9 +33,12 @@ def run_command(
 ) -> None:
     """Run a command of the shell; end the process with its exit code where that is not 0.
 
-    `interrupted` is what is said after Ctrl-C. A traceback is shown only with `--debug` among the
-    arguments, which are those of the process unless given.
+    `interrupted` is what is said after Ctrl-C, which counts once: what is under way ends in order.
+    A traceback is shown only with `--debug` among the arguments, which are those of the process
+    unless given.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt_once)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = command.main(given, prog_name=name, standalone_mode=False)
@@ -45,6 +49,12 @@ def run_command(
         click.echo(f"{name}: {line}", err=True)
     if code:
         sys.exit(code)
+
+
+def _interrupt_once(*_signal: object) -> None:
+    # A second one would stop the waiting for threads, and the process abort under them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _outcome(error: BaseException, name: str, interrupted: str) -> tuple[int, str]:

@@ -1,5 +1,9 @@
 """One line and an exit code, whatever a command ends in."""
 
+import signal
+import subprocess
+import sys
+
 import click
 import pytest
 
@@ -40,6 +44,41 @@ def test_every_end_is_one_line_and_a_code(capsys, fault, code, line):
     ended, said = outcome(capsys, fault)
     # click ends the line of a terminal's ^C.
     assert (ended, said.lstrip()) == (code, f"do: {line}\n")
+
+
+@pytest.mark.parametrize("while_ending", ["atexit.register(ctrl_c)", "cleanup = ctrl_c"])
+def test_a_second_ctrl_c_changes_neither_line_nor_code(while_ending):
+    program = f"""
+import atexit, os, signal, click
+from flair_engine.command import run_command
+
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+cleanup = int
+{while_ending}
+
+@click.command()
+def command():
+    try:
+        ctrl_c()
+    finally:
+        cleanup()
+        print("cleaned up")
+
+run_command(command, "do", interrupted="stopped", arguments=[])
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr.lstrip()) == (INTERRUPTED, "do: stopped\n")
+    assert ended.stdout == "cleaned up\n"
+
+
+def test_an_ignored_ctrl_c_stays_ignored(capsys):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    outcome(capsys, None)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_success_and_the_codes_of_a_command_are_its_own(capsys):

@@ -30,10 +30,11 @@ MAY_IMPORT = {
 ROOMS = {
     "flair_engine": [
         {"version", "errors", "tolerances", "durable", "overlap", "grid", "manifest", "options"}
-        | {"agreement", "command"},
+        | {"agreement", "command", "overwriting", "gdal"},
         {"reading", "inference", "mapping"},
         {"work"},
-        {"provenance", "report"},
+        {"tally", "coverage", "provenance"},
+        {"report"},
         {"run"},
         {"api"},
         {"cli"},
@@ -69,8 +70,9 @@ ONLY_IN = {
         "tensorrt": ("inference/gpu/",),
         "onnxruntime": ("inference/",),
         "openvino": ("inference/",),
-        "rasterio": ("reading/", "mapping/"),
-        "fiona": ("reading/area.py",),
+        "rasterio": ("reading/", "mapping/", "gdal.py"),
+        "pyogrio": ("reading/area.py",),
+        "shapely": ("reading/area.py",),
         "torch": (),
     },
     "flair_export": {

@@ -21,7 +21,7 @@ from flair_engine.options import RunOptions
 from flair_engine.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from flair_bench.figures import Figures
 
@@ -83,6 +83,7 @@ def accuracy(
     **options: Any,
 ) -> None:
     """Score a model on FLAIR patches (IMG_*.tif, MSK_*.tif anywhere below DATASET)."""
+    check_kept(json_path, (dataset, model, matrix_path, *lists))
     from flair_bench.data.dataset import find_pairs
     from flair_bench.measure.accuracy import count_confusion, read_confusion, scorable, score
 
@@ -115,6 +116,7 @@ def parity(
     json_path: Path | None,
 ) -> None:
     """Compare the labels of every engine with PyTorch FP32 on tiles of IMAGES."""
+    check_kept(json_path, (*images, model, reference))
     from flair_bench.measure import parity as measurement
     from flair_bench.yardstick.networks import reference_network
 
@@ -148,6 +150,7 @@ def geometry(
 
     IMAGES is one raster, the patches of one block, or their folder.
     """
+    check_kept(json_path, (*images, *masks, *options["models"], options["checkpoint"]))
     from flair_bench.data.rasters import files_in, read_image
     from flair_bench.measure.geometry import GeometryOptions, cut_scene, measure
 
@@ -176,6 +179,7 @@ def throughput(images: tuple[Path, ...], json_path: Path | None, **options: Any)
 
     IMAGES is one raster, the patches of one block, or their folder; without any, a drawn scene.
     """
+    check_kept(json_path, (*images, *options["models"], options["checkpoint"]))
     from flair_bench.data.rasters import image_or_scene
     from flair_bench.measure import throughput as measurement
     from flair_engine.manifest import read_model_spec
@@ -199,6 +203,7 @@ def raster_io(images: tuple[Path, ...], json_path: Path | None, **options: Any) 
 
     IMAGES is one raster, the patches of one block, or their folder; without any, a drawn scene.
     """
+    check_kept(json_path, images)
     from flair_bench.data.rasters import image_or_scene
     from flair_bench.measure.raster_io import RasterIoOptions, measure
     from flair_export.cards import BANDS
@@ -213,6 +218,7 @@ def raster_io(images: tuple[Path, ...], json_path: Path | None, **options: Any) 
 @with_result
 def install(json_path: Path | None) -> None:
     """Install the clone into fresh environments and run the demo there."""
+    check_kept(json_path)
     from flair_bench.measure.install import measure
 
     with working() as (folder, status):
@@ -235,6 +241,10 @@ def report(results: tuple[Path, ...], page_path: Path | None, text_path: Path | 
         raise click.UsageError("give -o PAGE.html, or --markdown FILE")
     from flair_bench.results import load
 
+    if page_path:
+        from flair_bench.show.page import check_page
+
+        check_page(page_path, [*results, *([text_path] if text_path else [])])
     loaded = [load(path) for path in results]
     if text_path:
         from flair_bench.show.markdown import with_figures
@@ -270,6 +280,17 @@ def working() -> Iterator[tuple[Path, Callable[[str], None]]]:
     """Give a folder of scratch files and a function that says what is going on."""
     with TemporaryDirectory() as folder, Console(stderr=True).status("starting") as shown:
         yield Path(folder), shown.update
+
+
+def check_kept(json_path: Path | None, inputs: Iterable[Path | str | None] = ()) -> None:
+    """Refuse a result file that cannot take figures; see `results.check_place`.
+
+    `inputs` are files that are read, None for one that is not given.
+    """
+    if json_path:
+        from flair_bench.results import check_place
+
+        check_place(json_path, [name for name in inputs if name])
 
 
 def show_and_keep(figures: Figures, json_path: Path | None) -> None:

@@ -8,6 +8,7 @@ strict: a key that is missing or unknown, or a value of another type, is refused
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping  # noqa: TC003  decoding reads the annotations
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -38,9 +39,11 @@ from flair_bench.figures import (
 )
 from flair_bench.machine import Machine, this_machine
 from flair_engine.durable import write_whole
+from flair_engine.errors import OutputError
+from flair_engine.overwriting import refuse_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 RESULT_SCHEMA = 2
@@ -114,21 +117,46 @@ def load(path: Path) -> Result:
         raise _no_result(path, _in_one_line(error)) from error
 
 
+def check_place(path: Path, inputs: Iterable[Path | str]) -> None:
+    """Refuse, before anything is measured, a file that figures cannot be put into.
+
+    Raises OutputError where it is one of the inputs or its folder is not there, ResultError where
+    it is something else than results of this machine.
+    """
+    refuse_inputs([path], map(str, inputs))
+    check_folder(path)
+    _begun(path)
+
+
+def check_folder(path: Path) -> None:
+    """Raise OutputError unless a file can be put at `path`, or is there."""
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder", "give the name of a file in it")
+    if not path.resolve().parent.is_dir():
+        raise OutputError(f"{path}: its folder does not exist", "create it first")
+
+
 def record(path: Path, figures: Figures) -> Result:
     """Put figures measured now on this machine into the file `path`, which may be new.
 
-    Raises ResultError where the file holds figures of another machine.
+    Raises ResultError where the file holds figures of another machine, or something else.
     """
+    result = _begun(path)
+    added = result.with_section(made_now(figures))
+    added.save(path)
+    return added
+
+
+def _begun(path: Path) -> Result:
+    """Return what a file holds of this machine, nothing where there is none."""
     machine = this_machine()
-    result = load(path) if path.exists() else Result(machine=machine)
+    result = load(path) if os.path.lexists(path) else Result(machine=machine)
     if result.machine != machine:
         raise ResultError(
             f"{path}: holds results of {result.machine.title}; this is {machine.title}",
             "give another name",
         )
-    added = result.with_section(made_now(figures))
-    added.save(path)
-    return added
+    return result
 
 
 def made_now(figures: F) -> Section[F]:

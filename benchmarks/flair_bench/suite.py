@@ -69,7 +69,14 @@ class Material:
 
 
 def run_suite(request: SuiteOptions, status: Callable[[str], None] = lambda _: None) -> Path:
-    """Measure everything; return the HTML page. Raises WrongAnswerError after writing it."""
+    """Measure everything; return the HTML page. Raises WrongAnswerError after writing it.
+
+    Before anything is measured raises what `results.check_place` and `page.check_page` do.
+    """
+    path = request.output.with_suffix(".html")
+    inputs = [Path(name) for name in (request.checkpoint, request.data) if name]
+    results.check_place(request.output, inputs)
+    page.check_page(path, [*inputs, request.output])
     faults: list[str] = []
 
     def keep(figures: Figures, found: Sequence[str] = ()) -> None:
@@ -99,7 +106,6 @@ def run_suite(request: SuiteOptions, status: Callable[[str], None] = lambda _: N
             _throughput(request, checkpoint, official), material.image_bhw, folder, status
         )
         keep(fast, throughput.faults(fast))
-    path = request.output.with_suffix(".html")
     path.write_text(page.html([results.load(request.output)]), encoding="utf-8")
     if faults:
         raise WrongAnswerError(f"{path}: {'; '.join(faults)}", "look at the page")

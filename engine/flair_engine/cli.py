@@ -13,13 +13,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from flair_engine.api import segment
 from flair_engine.command import SETTINGS, SKIPPED, run_command
-from flair_engine.errors import OutputError
 from flair_engine.options import (
     EngineName,
     Inputs,
     LabelValues,
     Listener,
     MapOptions,
+    MaskChoice,
     Nodata,
     OnError,
     Precision,
@@ -52,6 +52,17 @@ def nodata_value(_context: click.Context, _parameter: click.Parameter, value: st
         return float(value)
     except ValueError as error:
         raise click.BadParameter(f"{value!r} is neither a number nor none") from error
+
+
+def mask_source(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> MaskChoice:
+    """Return `none`, `alpha` or a band's number; raise click.BadParameter for anything else."""
+    if value is None or value in ("none", "alpha"):
+        return value  # type: ignore[return-value]  # one of the literals
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither none, alpha nor the number of a band")
+    return int(value)
 
 
 def box(
@@ -87,6 +98,9 @@ SOURCES = "file, folder or quoted pattern"
 )
 @click.option(
     "--nodata", callback=nodata_value, metavar="VALUE|none", help="Instead of what files say."
+)
+@click.option(
+    "--mask", callback=mask_source, metavar="none|alpha|N", help="Instead of what images say."
 )
 @click.option("--gsd", "gsd_m", type=float, help="Metres per pixel, where files do not say it.")
 @click.option("--resample", is_flag=True, help="Warp images of another ground sampling.")
@@ -140,14 +154,13 @@ SOURCES = "file, folder or quoted pattern"
     help="TensorRT's sources of kernels, spelt as in trtexec, e.g. -CUBLAS,-CUDNN.",
 )
 @click.option("--quiet", is_flag=True, help="No progress bar, no notices, no closing line.")
-@click.option("--report", "report_path", type=Path, help="Write the run's figures as JSON.")
+@click.option("--report", type=Path, help="Write the run's figures as JSON.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__)
 def command(
     paths: tuple[str, ...],
     model: Path,
     quiet: bool,
-    report_path: Path | None,
     debug: bool,  # noqa: ARG001  run_command reads it
     **options: Any,
 ) -> int:
@@ -156,12 +169,10 @@ def command(
     INPUT is one or many rasters, a folder or a quoted pattern: anything GDAL opens. Or name the
     products with --rvb, --irc and a height. OUTPUT.tif opens coloured and named in QGIS.
     """
-    if report_path and not report_path.parent.is_dir():
-        raise OutputError(f"{report_path}: its folder does not exist", "create it first")
     *images, output = paths
     inputs = Inputs(images=tuple(images), **_of(Inputs, options, but=("images",)))
     with progress_bar(quiet) as listener:
-        report = segment(
+        done = segment(
             model,
             inputs,
             output,
@@ -172,11 +183,9 @@ def command(
             notify=listener.notify,
             status=listener.status,
         )
-    if report_path:
-        report_path.write_text(report.to_json() + "\n", encoding="utf-8")
     if not quiet:
-        click.echo(report.closing_line)
-    return SKIPPED if report.skipped_blocks else 0
+        click.echo(done.closing_line)
+    return SKIPPED if done.skipped_blocks else 0
 
 
 def _of(kind: Any, options: dict[str, Any], but: tuple[str, ...] = ()) -> dict[str, Any]:

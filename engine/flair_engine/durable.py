@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from typing import IO, TYPE_CHECKING, Any
@@ -9,6 +10,12 @@ from typing import IO, TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+NO_FOLDERS = frozenset(
+    {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES}
+)
+"""What file systems answer that put no folders on disk: network shares, FUSE. EACCES: a folder may
+be written but not read, so it cannot be opened; what was renamed in it is no less there."""
 
 
 def sync(file: IO[Any]) -> None:
@@ -18,24 +25,31 @@ def sync(file: IO[Any]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put on disk what was renamed in a folder. Raises OSError."""
+    """Put on disk what was renamed in a folder, where its file system can. Raises OSError."""
     if os.name == "nt":  # which cannot open folders, and orders renames itself
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDERS:
+            raise
 
 
-def publish(files: Sequence[tuple[Path, Path]]) -> None:
+def publish(files: Sequence[tuple[Path, Path]], remove: Sequence[Path] = ()) -> None:
     """Give finished files their names: (temporary, target) pairs on one file system, in order.
 
-    All are on disk before the first is renamed; what a target held is replaced. Raises OSError.
+    All are on disk before the first is renamed; what a target held is replaced, and what belonged
+    to it, `remove`, is gone by then. Raises OSError.
     """
     for temporary, _ in files:
         with temporary.open("r+b") as file:  # Windows puts on disk what may be written alone
             os.fsync(file.fileno())
+    for path in remove:
+        path.unlink(missing_ok=True)
     for temporary, target in files:
         temporary.replace(target)
     for folder in dict.fromkeys(target.parent for _, target in files):

@@ -9,6 +9,7 @@ when written.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from flair_engine.errors import GeometryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 TILE_STEP_PX = 32
@@ -136,13 +137,16 @@ class Cores:
     @property
     def window(self) -> Window:
         """Return the pixels the cores label."""
-        return _joined(
-            self.grid.core(self.rows[0], self.cols[0]), self.grid.core(self.rows[-1], self.cols[-1])
+        return bounds(
+            (
+                self.grid.core(self.rows[0], self.cols[0]),
+                self.grid.core(self.rows[-1], self.cols[-1]),
+            )
         )
 
     def strip(self, i: int) -> Window:
         """Return the pixels that the cores of row `i` label."""
-        return _joined(self.grid.core(i, self.cols[0]), self.grid.core(i, self.cols[-1]))
+        return bounds((self.grid.core(i, self.cols[0]), self.grid.core(i, self.cols[-1])))
 
     def pixels(self, rows: Iterable[int]) -> int:
         """Return how many pixels the cores of `rows` label."""
@@ -154,23 +158,20 @@ def area_of(grid: Grid, selected: np.ndarray | None) -> Cores:
 
     At least one is selected.
     """
-    if selected is None:
-        return Cores(grid=grid, rows=range(grid.rows), cols=range(grid.cols))
+    whole = Cores(grid=grid, rows=range(grid.rows), cols=range(grid.cols))
+    return whole if selected is None else cut_to(whole, selected)
+
+
+def cut_to(area: Cores, selected: np.ndarray) -> Cores:
+    """Return the smallest rectangle with every selected core of an area, bool [rows, cols].
+
+    At least one is selected.
+    """
     rows, cols = np.flatnonzero(selected.any(1)), np.flatnonzero(selected.any(0))
     return Cores(
-        grid=grid,
-        rows=range(int(rows[0]), int(rows[-1]) + 1),
-        cols=range(int(cols[0]), int(cols[-1]) + 1),
-    )
-
-
-def _joined(first: Window, last: Window) -> Window:
-    """Return the rectangle from the top left of one window to the bottom right of another."""
-    return Window(
-        top=first.top,
-        left=first.left,
-        height=last.bottom - first.top,
-        width=last.right - first.left,
+        grid=area.grid,
+        rows=area.rows[int(rows[0]) : int(rows[-1]) + 1],
+        cols=area.cols[int(cols[0]) : int(cols[-1]) + 1],
     )
 
 
@@ -207,6 +208,82 @@ def blocks(part: Window, block_px: tuple[int, int]) -> Iterator[Window]:
                 height=min(part.bottom, (row + 1) * height) - top,
                 width=min(part.right, (col + 1) * width) - left,
             )
+
+
+def cut_at(part: Window, edges_of: Iterable[Window]) -> Iterator[Window]:
+    """Yield a window cut where others begin and end inside it, row by row."""
+    met = [other for other in edges_of if other.intersection(part).pixels]
+    rows = {part.top, part.bottom, *(w.top for w in met), *(w.bottom for w in met)}
+    cols = {part.left, part.right, *(w.left for w in met), *(w.right for w in met)}
+    inside_rows = sorted(row for row in rows if part.top <= row <= part.bottom)
+    inside_cols = sorted(col for col in cols if part.left <= col <= part.right)
+    for top, bottom in pairwise(inside_rows):
+        for left, right in pairwise(inside_cols):
+            yield Window(top=top, left=left, height=bottom - top, width=right - left)
+
+
+def bounds(windows: Iterable[Window]) -> Window:
+    """Return the smallest window that holds all of some, at least one."""
+    edges = [(w.top, w.left, w.bottom, w.right) for w in windows]
+    tops, lefts, bottoms, rights = zip(*edges, strict=True)
+    top, left = min(tops), min(lefts)
+    return Window(top=top, left=left, height=max(bottoms) - top, width=max(rights) - left)
+
+
+def union_px(windows: Iterable[Window]) -> int:
+    """Return how many pixels some windows cover together."""
+    edges = np.array([(w.top, w.bottom, w.left, w.right) for w in windows if w.pixels])
+    if not len(edges):
+        return 0
+    top, bottom, left, right = edges[np.argsort(edges[:, 2], kind="stable")].T
+    total = 0
+    for first, stop in pairwise(np.unique(edges[:, :2])):
+        across = (top <= first) & (bottom >= stop)
+        # Sorted by their left edges: each adds what reaches beyond all before it.
+        reached = np.maximum.accumulate(right[across]) if across.any() else right[:0]
+        begins = np.maximum(left[across][1:], reached[:-1])
+        widths = np.maximum(reached[1:] - begins, 0).sum() + (reached[:1] - left[across][:1]).sum()
+        total += int(widths) * int(stop - first)
+    return total
+
+
+def meeting(windows: Sequence[Window]) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of every two windows that overlap, the smaller number first.
+
+    Windows are sorted by their tops, so that each is held against those beside it alone.
+    """
+    if not windows:
+        return
+    edges = np.array([(w.top, w.bottom, w.left, w.right) for w in windows])
+    order = np.argsort(edges[:, 0], kind="stable")
+    top, bottom, left, right = edges[order].T
+    stops = np.searchsorted(top, bottom)
+    for here, stop in enumerate(stops):
+        beside = slice(here + 1, stop)
+        met = (left[beside] < right[here]) & (right[beside] > left[here])
+        met &= bottom[beside] > top[beside]
+        for other in order[beside][met]:
+            yield min(int(order[here]), int(other)), max(int(order[here]), int(other))
+
+
+class WindowIndex:
+    """Windows, to find among many those that meet another."""
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self._windows = windows
+        edges = [(w.top, w.bottom, w.left, w.right) for w in windows]
+        self._edges = np.array(edges).reshape(-1, 4).T
+
+    def meeting(self, window: Window) -> list[int]:
+        """Return the numbers of the windows that share a pixel with `window`, in their order."""
+        top, bottom, left, right = self._edges
+        met = (top < window.bottom) & (bottom > window.top)
+        met &= (left < window.right) & (right > window.left)
+        return [int(number) for number in np.flatnonzero(met)]
+
+    def windows_meeting(self, window: Window) -> list[Window]:
+        """Return the windows that share a pixel with `window`, in their order."""
+        return [self._windows[number] for number in self.meeting(window)]
 
 
 def reflected(start: int, stop: int, size: int) -> np.ndarray:

@@ -15,6 +15,9 @@ LabelValues = Literal["flair", "zero-based"]
 OnError = Literal["stop", "skip"]
 Nodata: TypeAlias = float | Literal["none"] | None
 """A value that overrides the file's, `none` for no value at all, None for what the file says."""
+MaskChoice: TypeAlias = int | Literal["none", "alpha"] | None
+"""Number of the band that is 0 where a pixel is invalid, `alpha` for the one tagged so, `none` for
+no mask at all, None for what the file says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +52,8 @@ class ReadOptions:
     gsd_m: float | None = None
     """Ground sampling distance where the files do not say it."""
     nodata: Nodata = None
+    mask: MaskChoice = None
+    """Like `nodata` of images alone: heights keep what their files say."""
     resample: bool = False
     on_error: OnError = "stop"
 
@@ -91,6 +96,8 @@ class MapOptions:
     overwrite: bool = False
     resume: bool = False
     """Continue the unfinished run on this output, where there is one."""
+    report: Path | None = None
+    """Where the figures of the run are written as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+
+from flair_engine.grid import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-
+    from flair_engine.grid import Window
+    from flair_engine.tally import LandCover
     from flair_engine.work import Work
 
 
@@ -37,7 +40,10 @@ class Report:
     gsd_m: float
     height: int
     width: int
-    """Of the area that was mapped, px."""
+    """Of the box around what was mapped, px; of the largest, where files that cover one another
+    were mapped apart."""
+    pixels: int
+    """Of the areas that were read; what lies between files far apart is not among them."""
     tiles: int
     """Cores of the area, inferred or not."""
     start_up_s: float
@@ -59,11 +65,6 @@ class Report:
     missing_height_pixels: int
     notices: tuple[str, ...]
     """What the user was told."""
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the area that was mapped."""
-        return self.height * self.width
 
     @property
     def mpx_per_s(self) -> float:
@@ -99,7 +100,6 @@ class Report:
     def to_json(self) -> str:
         """Return every field and rate as one JSON object."""
         rates = {
-            "pixels": self.pixels,
             "mpx_per_s": self.mpx_per_s,
             "km2_per_h": self.km2_per_h,
             "slowest_stage": self.slowest_stage,
@@ -107,18 +107,15 @@ class Report:
         return json.dumps({**asdict(self), **rates}, indent=2)
 
 
-def report_of(work: Work, counts: np.ndarray, *, start_up_s: float, wall_s: float) -> Report:
-    """Return the report of work that is done, telling the user what is missing in the map.
-
-    `counts` is how many pixels have each label, int64 [256].
-    """
+def report_of(work: Work, found: LandCover, *, start_up_s: float, wall_s: float) -> Report:
+    """Return the report of work that is done, telling the user what is missing in the map."""
     spec, backend, opened, meters = work.spec, work.backend, work.opened, work.meters
     if meters.reading.missing:
         work.listener.notify(f"height is missing on {meters.reading.missing:,} px: counted as 0")
     if opened.skipped_blocks:
         work.listener.notify(f"{opened.skipped_blocks} unreadable blocks skipped: nodata there")
-    pixels = {entry.name: int(counts[entry.value]) for entry in spec.classes if counts[entry.value]}
-    hectares = _hectares_per_px(work)
+    classes = [entry for entry in spec.classes if found.pixels[entry.value]]
+    largest = _largest_box(work)
     return Report(
         output=str(work.job.output),
         model=spec.name,
@@ -134,9 +131,10 @@ def report_of(work: Work, counts: np.ndarray, *, start_up_s: float, wall_s: floa
         tile_px=spec.tile_px,
         margin_px=spec.margin_px,
         gsd_m=spec.gsd_m,
-        height=work.area.window.height,
-        width=work.area.window.width,
-        tiles=len(work.area.rows) * len(work.area.cols),
+        height=largest.height,
+        width=largest.width,
+        pixels=work.pixels,
+        tiles=sum(len(p.cores.rows) * len(p.cores.cols) for p in work.panels),
         start_up_s=start_up_s,
         wall_s=wall_s,
         busy_s={
@@ -145,20 +143,20 @@ def report_of(work: Work, counts: np.ndarray, *, start_up_s: float, wall_s: floa
             "write": meters.write.busy_s,
             "assemble": meters.assembled_s,
         },
-        pixels_by_class=pixels,
-        hectares_by_class={name: count * hectares for name, count in pixels.items()},
-        nodata_pixels=int(counts[0]),
+        pixels_by_class={entry.name: int(found.pixels[entry.value]) for entry in classes},
+        hectares_by_class={entry.name: float(found.hectares[entry.value]) for entry in classes},
+        nodata_pixels=int(found.pixels[0]),
         blocks_requested=meters.reading.blocks,
-        blocks=opened.raster.blocks,
+        blocks=opened.blocks,
         skipped_blocks=opened.skipped_blocks,
         missing_height_pixels=meters.reading.missing,
         notices=tuple(meters.notices),
     )
 
 
-def _hectares_per_px(work: Work) -> float:
-    """Return what a pixel covers, by the raster's CRS or, where it says nothing, by the model."""
-    pixel_grid = work.opened.pixel_grid
-    if work.job.read.gsd_m or not pixel_grid.crs:
-        return work.spec.gsd_m**2 / 10_000
-    return abs(pixel_grid.transform.determinant) / 10_000
+def _largest_box(work: Work) -> Window:
+    """Return the largest of the boxes around what was mapped of each sheet."""
+    windows: defaultdict[int, list[Window]] = defaultdict(list)
+    for panel in work.panels:
+        windows[id(panel.sheet)].append(panel.cores.window)
+    return max(map(bounds, windows.values()), key=lambda box: box.pixels)

@@ -11,23 +11,29 @@ from typing import TYPE_CHECKING
 
 from flair_engine import provenance
 from flair_engine.agreement import TILES
-from flair_engine.grid import area_of
+from flair_engine.coverage import planned
+from flair_engine.errors import WriteError
 from flair_engine.inference.base import available_cpus
 from flair_engine.inference.choose import load
 from flair_engine.inference.labelling import label_strips
-from flair_engine.manifest import ELEVATION, output_bands, read_model_spec, tile_grid
+from flair_engine.manifest import ELEVATION, output_bands, read_model_spec
 from flair_engine.mapping.assembly import assembled
 from flair_engine.mapping.journal import Journal
 from flair_engine.mapping.landcover import MapStyle, write_maps
-from flair_engine.mapping.targets import Target, check_place, journal_folder, targets_per_input
+from flair_engine.mapping.targets import (
+    check_place,
+    check_report,
+    journal_folder,
+    outputs_of,
+)
 from flair_engine.overlap import alongside, prefetched, written_behind
-from flair_engine.reading.area import selected_cores
-from flair_engine.reading.height import check_heights
+from flair_engine.overwriting import refuse_inputs
+from flair_engine.reading.height import HeightCheck, check_heights
 from flair_engine.reading.inputs import open_inputs
-from flair_engine.reading.schedule import panels
 from flair_engine.reading.strips import read_strips, sample_tiles
 from flair_engine.report import report_of
-from flair_engine.work import Meters, Work
+from flair_engine.tally import tally
+from flair_engine.work import Meters, Panel, SheetTarget, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +45,7 @@ if TYPE_CHECKING:
     from flair_engine.inference.labelling import LabelledStrip
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Job, Listener
-    from flair_engine.reading.inputs import Opened
+    from flair_engine.reading.inputs import Opened, Sheet
     from flair_engine.reading.strips import Strip
     from flair_engine.report import Report
 
@@ -48,24 +54,50 @@ def run(job: Job, listener: Listener) -> Report:
     """Read, label and write everything; return what was done. See `segment` for the errors."""
     began = time.perf_counter()
     spec = read_model_spec(job.model)
-    check_place(job)
+    check_place(job, spec.outputs)
+    if job.write.report:
+        check_report(job.write.report)
     meters = Meters()
     listener = replace(listener, notify=_kept(listener.notify, meters.notices))
-    opened = open_inputs(spec, job.inputs, job.read)
-    with closing(opened), closing(_open_backend(job, listener, spec, opened)) as backend:
-        for notice in opened.notices:
-            listener.notify(notice)
-        work = _prepared(job, listener, spec, opened, backend, meters)
-        with _journal(work) as journal:
-            loaded = time.perf_counter()
-            # The maps are assembled while strips come; the last rows wait for the last strips.
-            with alongside(lambda: _publish(work, journal), cancel=journal.abandon) as check:
-                _label(work, journal, check)
-            counts = journal.count_values("labels")
-            wall_s = time.perf_counter() - loaded
-            report = report_of(work, counts, start_up_s=loaded - began, wall_s=wall_s)
-            journal.remove()
-            return report
+    opened = open_inputs(spec, job.inputs, job.read, apart=job.write.per_input)
+    with closing(opened):
+        panels, targets = planned(job, spec, opened, listener.notify)
+        _check_outputs(job, spec, opened, targets)
+        with closing(_open_backend(job, listener, spec, panels)) as backend:
+            work = Work(
+                job=job,
+                listener=listener,
+                spec=spec,
+                opened=opened,
+                backend=backend,
+                panels=panels,
+                targets=targets,
+                threads=job.run.threads or available_cpus(),
+                meters=meters,
+            )
+            return _done(work, began)
+
+
+def _done(work: Work, began: float) -> Report:
+    """Label what is left of the work, publish the maps, write the report."""
+    with _journal(work) as journal:
+        loaded = time.perf_counter()
+        # The maps are assembled while strips come; the last rows wait for the last strips.
+        with alongside(lambda: _publish(work, journal), cancel=journal.abandon) as check:
+            _label(work, journal, check)
+        found = tally(work, journal.counts("labels"))
+        wall_s = time.perf_counter() - loaded
+        report = report_of(work, found, start_up_s=loaded - began, wall_s=wall_s)
+        journal.remove()
+    if path := work.job.write.report:
+        try:
+            path.write_text(report.to_json() + "\n", encoding="utf-8")
+        except OSError as error:
+            raise WriteError(
+                f"{path}: the map is complete, its report cannot be written ({error.strerror})",
+                "name another report",
+            ) from error
+    return report
 
 
 def _kept(notify: Callable[[str], None], notices: list[str]) -> Callable[[str], None]:
@@ -78,45 +110,28 @@ def _kept(notify: Callable[[str], None], notices: list[str]) -> Callable[[str], 
     return notify_and_keep
 
 
-def _open_backend(job: Job, listener: Listener, spec: ModelSpec, opened: Opened) -> Backend:
-    """Open the engine; tiles of the inputs judge a plan that has to be built."""
-    raster = opened.raster
+def _check_outputs(
+    job: Job, spec: ModelSpec, opened: Opened, targets: Sequence[SheetTarget]
+) -> None:
+    """Raise OutputError where the run would write over anything that it reads."""
+    maps = [each.target for each in targets]
+    read = [*opened.files, str(job.model), *([job.write.aoi] if job.write.aoi else [])]
+    refuse_inputs(outputs_of(job, maps, spec.outputs), read)
+
+
+def _open_backend(
+    job: Job, listener: Listener, spec: ModelSpec, panels: Sequence[Panel]
+) -> Backend:
+    """Open the engine; tiles of what is mapped judge a plan that has to be built."""
     threads = job.run.threads or available_cpus()
+    mapped = [(panel.sheet.raster, panel.cores) for panel in panels]
     return load(
         job.model,
         spec,
         job.run,
-        samples=lambda: sample_tiles(raster, tile_grid(spec, raster), TILES, threads),
+        samples=lambda: sample_tiles(mapped, TILES, threads),
         notify=listener.notify,
         status=listener.status,
-    )
-
-
-def _prepared(
-    job: Job,
-    listener: Listener,
-    spec: ModelSpec,
-    opened: Opened,
-    backend: Backend,
-    meters: Meters,
-) -> Work:
-    """Return what is to be done. Raises SourceError and OutputError for what cannot be."""
-    targets = targets_per_input(job, opened.delivered)
-    grid = tile_grid(spec, opened.raster)
-    selected = selected_cores(grid, opened.pixel_grid, job.write.bbox, job.write.aoi)
-    area = area_of(grid, selected)
-    return Work(
-        job=job,
-        listener=listener,
-        spec=spec,
-        opened=opened,
-        backend=backend,
-        area=area,
-        panels=panels(area, opened.raster),
-        selected=selected,
-        targets=targets or [Target(path=job.output, window=area.window)],
-        threads=job.run.threads or available_cpus(),
-        meters=meters,
     )
 
 
@@ -136,68 +151,85 @@ def _label(work: Work, journal: Journal, check: Callable[[], None]) -> None:
     `check` raises where it is of no use to go on.
     """
     finished = journal.finished(work.spec.outputs)
-    total, done = work.area.window.pixels, 0
+    total, done = work.pixels, 0
+    elevation = ELEVATION in work.spec.bands
+    heights = HeightCheck(work.spec.bands.index(ELEVATION)) if elevation else None
     for panel in work.panels:
-        left_over = [i for i in panel.rows if (panel.left, i) not in finished]
-        done += panel.window.pixels - panel.pixels(left_over)
+        left_over = [i for i in panel.cores.rows if (panel.number, i) not in finished]
+        done += panel.cores.window.pixels - panel.cores.pixels(left_over)
         work.listener.progress(done, total)
         if not left_over:
             continue
-        with _stored_strips(work, panel, left_over, journal) as strips:
+        with _stored_strips(work, panel, left_over, journal, heights) as strips:
             for strip in strips:
                 check()
                 done += strip.window.pixels
                 work.listener.progress(done, total)
+    if heights and (warning := heights.warning()):
+        work.listener.notify(warning)
 
 
 @contextmanager
 def _stored_strips(
-    work: Work, panel: Cores, rows: Sequence[int], journal: Journal
+    work: Work, panel: Panel, rows: Sequence[int], journal: Journal, heights: HeightCheck | None
 ) -> Iterator[Iterator[LabelledStrip]]:
     """Read, label and store strips of a panel, each in a thread of its own; yield the stored."""
 
     def store(strip: LabelledStrip) -> None:
-        journal.append(panel.left, strip.i, strip.outputs)
+        journal.append(panel.number, strip.i, strip.outputs)
 
     meters = work.meters
     strips = read_strips(
-        work.opened.raster, panel, rows, threads=work.threads, counter=meters.reading
+        panel.sheet.raster, panel.cores, rows, threads=work.threads, counter=meters.reading
     )
     ahead = prefetched(meters.read.time(strips))
     labelled = label_strips(
-        _checked(work, ahead),
-        panel.grid,
+        _checked(work, ahead, heights),
+        panel.cores.grid,
         work.backend.slots,
         output_bands(work.spec),
-        work.selected,
+        panel.is_wanted,
     )
     with closing(ahead), closing(written_behind(labelled, meters.write.timed(store))) as stored:
         yield stored
 
 
-def _checked(work: Work, strips: Iterator[Strip]) -> Iterator[Strip]:
-    """Pass strips on, telling the user where their elevation cannot be right."""
-    if ELEVATION not in work.spec.bands:
-        return strips
-    return check_heights(strips, work.spec.bands.index(ELEVATION), work.listener.notify)
+def _checked(work: Work, strips: Iterator[Strip], heights: HeightCheck | None) -> Iterator[Strip]:
+    """Pass strips on, telling the user what was found in them, and where height cannot be right."""
+    if heights:
+        strips = check_heights(strips, heights, work.listener.notify)
+    for strip in strips:
+        while work.opened.found:
+            work.listener.notify(work.opened.found.popleft())
+        yield strip
 
 
 def _publish(work: Work, journal: Journal) -> None:
     """Assemble the maps from the journal, whose strips may be still to come."""
     begin = time.perf_counter()
-    load_strip = lru_cache(maxsize=2 * len(work.panels))(journal.load)
+    bands = output_bands(work.spec)
+    for each in work.targets:
+        panels = [(panel.number, panel.cores) for panel in each.panels]
+        load_strip = lru_cache(maxsize=2 * len(panels))(journal.load)
 
-    def read(name: str, window: Window) -> np.ndarray:
-        return assembled(load_strip, name, window, work.panels)
+        def read(
+            name: str,
+            window: Window,
+            panels: Sequence[tuple[int, Cores]] = panels,
+            load_strip: Callable[[int, int, str], np.ndarray] = load_strip,
+        ) -> np.ndarray:
+            return assembled(load_strip, name, window, panels, bands[name])
 
-    style = MapStyle(
+        write_maps(each.target, _style(work, each.sheet, journal.started), read, journal.folder)
+    work.meters.assembled_s = time.perf_counter() - begin - journal.waited_s
+
+
+def _style(work: Work, sheet: Sheet, started: str) -> MapStyle:
+    return MapStyle(
         spec=work.spec,
-        crs=work.opened.pixel_grid.crs,
-        transform=work.opened.pixel_grid.transform,
+        crs=sheet.pixel_grid.crs,
+        transform=sheet.pixel_grid.transform,
         values=work.job.write.labels,
-        tags=provenance.tags(work.spec, work.backend, journal.started),
+        tags=provenance.tags(work.spec, work.backend, started),
         cog=work.job.write.cog,
     )
-    for target in work.targets:
-        write_maps(target, style, read, journal.folder)
-    work.meters.assembled_s = time.perf_counter() - begin - journal.waited_s

@@ -19,6 +19,15 @@ EDGE_DECIMALS = 3
 EXTENT_TOLERANCE = 1e-6
 """Share of the raster by which products may cover less than the first without a word."""
 
+SEAM_SHARE = 0.1
+"""Share of the smaller of two files above which they show the same ground, not a seam: neighbours
+of an aerial survey are cut with some tens of metres in common."""
+
+FAR_APART_PX = 10**9
+FAR_APART = 1000
+"""Pixels of a box, and its size in what files cover of it, above which one map of them is taken for
+an error: a whole country fills about half of its box."""
+
 EXPORTED_EQUAL = 0.9999
 """Of an exported FP32 file to PyTorch. FP32 sums in another order flip only what nearly ties."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flair_engine.manifest import ModelSpec
     from flair_engine.mapping.targets import Target
     from flair_engine.options import Job, Listener
-    from flair_engine.reading.inputs import Opened
+    from flair_engine.reading.inputs import Opened, Sheet
 
 
 @dataclass(slots=True)
@@ -35,6 +35,32 @@ class Meters:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Panel:
+    """A panel of what is mapped of a sheet."""
+
+    number: int
+    """Its number in the run, which names it in the journal."""
+    sheet: Sheet
+    cores: Cores
+    selected: np.ndarray | None
+    """bool [rows, cols] of its cores that are labelled, None for all."""
+
+    def is_wanted(self, i: int, j: int) -> bool:
+        """Return whether core (i, j) of the grid is labelled."""
+        rows, cols = self.cores.rows, self.cores.cols
+        return self.selected is None or bool(self.selected[i - rows.start, j - cols.start])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SheetTarget:
+    """A map, and the panels it is put together from."""
+
+    target: Target
+    sheet: Sheet
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
     """A job whose inputs and engine are open."""
 
@@ -43,12 +69,14 @@ class Work:
     spec: ModelSpec
     opened: Opened
     backend: Backend
-    area: Cores
-    """All that is read, cut into `panels` by columns."""
-    panels: Sequence[Cores]
-    selected: np.ndarray | None
-    """bool [rows, cols] of the cores of the grid that are labelled, None for all."""
-    targets: Sequence[Target]
+    panels: Sequence[Panel]
+    """All that is read, in order."""
+    targets: Sequence[SheetTarget]
     threads: int
     """CPU threads that decode."""
     meters: Meters
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all panels."""
+        return sum(panel.cores.window.pixels for panel in self.panels)

@@ -123,7 +123,7 @@ def list_models(context: click.Context, _parameter: click.Parameter, asked: bool
     help="Compute the whole tile as PyTorch does, not only what its kept centre needs; to compare.",
 )
 @click.option("--trust-checkpoint", is_flag=True, help="Load a pickle that can run code.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing model of flair-export.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.option(
     "--list-models",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,7 @@ from flair_engine.errors import OutputError
 from flair_engine.grid import check_geometry
 from flair_engine.inference.onnx_runtime import import_onnxruntime
 from flair_engine.manifest import MANIFEST_SCHEMA, OUTPUT_NAMES, ModelSpec, read_model_spec, spec_of
+from flair_engine.overwriting import refuse_inputs
 from flair_engine.version import __version__
 from flair_export.cards import (
     CARDS,
@@ -24,7 +26,7 @@ from flair_export.cards import (
 from flair_export.errors import ExporterMissingError, ExportError, OptionError
 from flair_export.proof.samples import calibration, check_images
 from flair_export.proof.verify import Verdict, VerificationError, verify
-from flair_export.writing import at_last, write_model
+from flair_export.writing import at_last, is_model, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +79,7 @@ def export(
     """
     options = options or ExportOptions()
     path = Path(output)
-    _check_request(path, options)
+    _check_request(path, checkpoint, options)
 
     from flair_export.network.checkpoint import choose_card, load_network, read_checkpoint
     from flair_export.network.weights_file import weights_name
@@ -194,10 +196,10 @@ def _converted(
 ) -> tuple[Verdict | None, Converted]:
     """Put at `output` what `convert` makes of an FP32 file, exported first where need be."""
     if is_onnx(source):
-        _check_output(output, overwrite=options.overwrite)
+        _check_output(output, source, options)
         with at_last(output) as temporary:
             return None, convert(Path(source), temporary)
-    _check_request(output, options)
+    _check_request(output, source, options)
     with at_last(output) as temporary:
         full = temporary.with_suffix(".onnx")
         try:
@@ -207,19 +209,27 @@ def _converted(
             full.unlink(missing_ok=True)
 
 
-def _check_output(output: Path, *, overwrite: bool) -> None:
-    """Raise OutputError unless a model can be put at `output`."""
+def _check_output(output: Path, source: str | Path, options: ExportOptions) -> None:
+    """Raise OutputError unless a model can be put at `output`, where no input may stand."""
     if not output.parent.is_dir():
         raise OutputError(f"{output}: its folder does not exist", "create it first")
     if output.is_dir():
         raise OutputError(f"{output}: is a folder", "give the name of a file in it")
-    if output.exists() and not overwrite:
+    refuse_inputs([output], map(str, (source, *options.verify, *options.calibrate)))
+    if not os.path.lexists(output):
+        return
+    if not is_model(output):
+        raise OutputError(
+            f"{output}: exists already and is no model of flair-export",
+            "give a name that does not exist",
+        )
+    if not options.overwrite:
         raise OutputError(f"{output}: exists", "give another name, or --overwrite to replace it")
 
 
-def _check_request(output: Path, options: ExportOptions) -> None:
+def _check_request(output: Path, source: str | Path, options: ExportOptions) -> None:
     """Refuse whatever can be refused before the heavy work."""
-    _check_output(output, overwrite=options.overwrite)
+    _check_output(output, source, options)
     check_geometry(options.tile_px, options.margin_px)
     if list(options.outputs) != [name for name in OUTPUT_NAMES if name in options.outputs] or (
         "labels" not in options.outputs

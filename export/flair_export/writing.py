@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flair_engine import durable
 from flair_engine.errors import WriteError
+from flair_engine.manifest import METADATA_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,20 @@ def at_last(output: Path) -> Iterator[Path]:
             ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_model(path: Path) -> bool:
+    """Return whether an ONNX file with our manifest stands at `path`, one that is read or not."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (OSError, DecodeError):
+        return False
+    return any(entry.key == METADATA_KEY for entry in model.metadata_props)
 
 
 def write_model(path: Path, model: onnx.ModelProto) -> None:

@@ -1,5 +1,6 @@
 """The commands from the outside: what they print, keep and return."""
 
+import shutil
 from functools import partial
 
 import numpy as np
@@ -195,3 +196,84 @@ def test_installing_is_measured_from_the_command_line(bench, tmp_path, monkeypat
     assert ".[cpu,export]" in printed
     assert "install is in it" in printed
     assert len(seen) == 1
+
+
+@pytest.fixture
+def named(tmp_path, image_file, patches, exported):
+    """Return files that measurements read, by what stands for them in arguments."""
+    model = tmp_path / "m.onnx"
+    shutil.copy(exported(0), model)
+    (tmp_path / "list.csv").write_text("a.tif,b.tif\n")
+    (tmp_path / "weights.pth").write_bytes(b"weights")
+    np.save(tmp_path / "matrix.npy", np.eye(19, dtype=np.int64))
+    return {
+        "image": image_file[0],
+        "mask": next(patches[0].rglob("MSK_*.tif")),
+        "data": patches[0],
+        "model": model,
+        "list": tmp_path / "list.csv",
+        "weights": tmp_path / "weights.pth",
+        "matrix": tmp_path / "matrix.npy",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "inputs"),
+    [
+        ("accuracy {data} -m {model} --list {list}", "model list"),
+        ("accuracy --confusion {matrix}", "matrix"),
+        ("parity {image} -m {model} --reference {weights}", "image model weights"),
+        ("geometry {image} --mask {mask} --reference {weights} -m {model}",
+         "image mask weights model"),
+        ("throughput {image} -m {model} --reference {weights}", "image model weights"),
+        ("io {image}", "image"),
+    ],
+)  # fmt: skip
+def test_figures_replace_no_input(bench, named, tmp_path, arguments, inputs):
+    words = [word.format(**named) for word in arguments.split()]
+    for name in inputs.split():
+        before = named[name].read_bytes()
+        link = tmp_path / "link.json"
+        link.unlink(missing_ok=True)
+        link.hardlink_to(named[name])
+        for path in (named[name], link):
+            code, printed, said = bench(*words, "--json", path)
+            assert (code, printed, said.count("\n")) == (2, "", 1)
+            assert f"{path}: is the input {named[name]}: give the output another name" in said
+        assert named[name].read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["accuracy {data} -m {model}", "accuracy --confusion {matrix}", "install", "io {image}",
+     "parity {image} -m {model} --reference {weights}",
+     "geometry {image} --reference {weights}", "throughput {image} -m {model}"],
+)  # fmt: skip
+def test_figures_replace_nothing_but_figures(bench, named, tmp_path, arguments):
+    words = [word.format(**named) for word in arguments.split()]
+    notes = tmp_path / "notes.json"
+    notes.write_text("mine")
+    code, printed, said = bench(*words, "--json", notes)
+    assert (code, printed, said.count("\n")) == (2, "", 1)
+    assert "notes.json: is no result of flair-bench" in said
+    assert notes.read_text() == "mine"
+    assert "its folder does not exist" in bench(*words, "--json", tmp_path / "no/r.json")[2]
+
+
+def test_a_page_replaces_neither_results_nor_files_of_somebody(bench, kept, tmp_path):
+    before = kept.read_bytes()
+    notes = tmp_path / "notes.html"
+    notes.write_text("<html>mine</html>")
+    text = tmp_path / "text.md"
+    text.write_text("<!-- begin: figures headline -->\n<!-- end: figures headline -->\n")
+    for page, said in (
+        (kept, "is the input"),
+        (notes, "is no page of flair-bench"),
+        (text, "is the input"),
+        (tmp_path / "no/page.html", "its folder does not exist"),
+    ):
+        code, printed, line = bench("report", kept, "-o", page, "--markdown", text)
+        assert (code, printed, line.count("\n"), said in line) == (2, "", 1, True), line
+    assert kept.read_bytes() == before
+    assert notes.read_text() == "<html>mine</html>"
+    assert text.read_text().count("\n") == 2

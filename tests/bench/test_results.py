@@ -10,6 +10,7 @@ from doubles.paths import COMMITTED
 from flair_bench import results
 from flair_bench.errors import ResultError
 from flair_bench.machine import this_machine
+from flair_engine.errors import OutputError
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
@@ -113,3 +114,28 @@ def test_keys_and_values_are_read_strictly_and_told_in_one_line(tmp_path, change
     with pytest.raises(ResultError, match=fault) as caught:
         results.load(edited(tmp_path / "r.json", change))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "text", '{"wall_s": 1}'])
+def test_figures_are_added_to_results_alone(tmp_path, content):
+    path = tmp_path / "notes.json"
+    path.write_text(content)
+    with pytest.raises(ResultError, match=r"notes\.json: is no result of flair-bench"):
+        results.check_place(path, [])
+    assert path.read_text() == content
+    (tmp_path / "link.json").symlink_to("absent.json")
+    with pytest.raises(ResultError, match=r"link\.json: is no result of flair-bench"):
+        results.check_place(tmp_path / "link.json", [])
+
+
+def test_places_figures_cannot_be_put(tmp_path):
+    with pytest.raises(OutputError, match="is a folder: give the name of a file in it"):
+        results.check_place(tmp_path, [])
+    with pytest.raises(OutputError, match="its folder does not exist: create it first"):
+        results.check_place(tmp_path / "no" / "r.json", [])
+    results.check_place(tmp_path / "r.json", [])
+    results.record(tmp_path / "r.json", accuracy())
+    results.check_place(tmp_path / "r.json", [tmp_path / "image.tif", "user/weights"])
+    (tmp_path / "link.json").symlink_to("r.json")
+    with pytest.raises(OutputError, match=r"r\.json: is the input .*link\.json"):
+        results.check_place(tmp_path / "r.json", [tmp_path / "link.json"])

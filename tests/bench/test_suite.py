@@ -1,11 +1,14 @@
 """The suite measures everything there is something for, and reports before it fails."""
 
+import dataclasses
+
 import pytest
 from doubles import figures
 
 from flair_bench import suite
-from flair_bench.errors import WrongAnswerError
+from flair_bench.errors import ResultError, WrongAnswerError
 from flair_bench.results import load
+from flair_engine.errors import OutputError
 
 
 @pytest.fixture
@@ -53,3 +56,23 @@ def test_wrong_answers_fail_after_the_report(request_of, tmp_path, monkeypatch):
     with pytest.raises(WrongAnswerError, match=r"r\.html: ort agrees on nothing"):
         suite.run_suite(request_of(tmp_path))
     assert (tmp_path / "r.html").exists()
+
+
+def test_the_suite_replaces_nothing_of_somebody(request_of, tmp_path, monkeypatch):
+    def never(*_):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(suite, "_export", never)
+    monkeypatch.setattr(suite, "_standin", never)
+    request = request_of(tmp_path)
+    (tmp_path / "r.html").write_text("mine")
+    with pytest.raises(OutputError, match=r"r\.html: exists already and is no page of flair-bench"):
+        suite.run_suite(request)
+    assert (tmp_path / "r.html").read_text() == "mine"
+    (tmp_path / "r.json").write_text("mine")
+    with pytest.raises(ResultError, match=r"r\.json: is no result of flair-bench"):
+        suite.run_suite(request)
+    assert (tmp_path / "r.json").read_text() == "mine"
+    request = dataclasses.replace(request, output=tmp_path / "one.html")
+    with pytest.raises(OutputError, match=r"one\.html: is the input .*one\.html"):
+        suite.run_suite(request)

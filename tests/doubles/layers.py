@@ -5,33 +5,40 @@ from __future__ import annotations
 import numpy as np
 
 from flair_engine.grid import Window
-from flair_engine.reading.layers import Raster
+from flair_engine.reading.layers import Pixels, Raster
 
 
 class BlockLayer:
     """An array stored in blocks at a place; counts how often each pixel is read."""
 
-    def __init__(self, image_bhw, block_px, top=0, left=0, valid_hw=None):
-        self.image_bhw, self.valid_hw = image_bhw, valid_hw
+    def __init__(self, image_bhw, block_px=(16, 16), top=0, left=0, valid_hw=None, lost_hw=None):
+        self.image_bhw, self.valid_hw, self.lost_hw = image_bhw, valid_hw, lost_hw
         self.count, height, width = image_bhw.shape
+        self.dtype = image_bhw.dtype.type
         self.window = Window(top=top, left=left, height=height, width=width)
         self.block_px = block_px
         self.name = "blocks"
         self.reads = np.zeros((height, width), int)
-        self.closed = 0
+        self.closed = self.closed_mine = 0
         self.skipped_blocks = 0
 
     def read(self, part, out_bhw=None):
         rows, cols = part.slices
         self.reads[rows, cols] += 1
-        valid_hw = None if self.valid_hw is None else self.valid_hw[rows, cols]
+        valid_hw, lost_hw = (
+            None if said_hw is None else said_hw[rows, cols]
+            for said_hw in (self.valid_hw, self.lost_hw)
+        )
         pixels = self.image_bhw[:, rows, cols]
         if out_bhw is not None:
             out_bhw[...] = pixels
-        return pixels, valid_hw
+        return Pixels(pixels if out_bhw is None else out_bhw, valid_hw, lost_hw)
 
     def close(self):
         self.closed += 1
+
+    def close_mine(self):
+        self.closed_mine += 1
 
 
 def noise(bands, height, width):

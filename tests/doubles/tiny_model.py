@@ -7,6 +7,7 @@ padding at the tile's edge reaches 2 px, inside the margin.
 Run it from the repository's root: python tests/doubles/tiny_model.py
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,24 @@ def box_model(spec: ModelSpec = SPEC) -> onnx.ModelProto:
     attach_manifest(model, spec)
     onnx.checker.check_model(model)
     return model
+
+
+def write_box_model(folder: Path, *bands: str, mean: list[float] | None = None, **changes) -> Path:
+    """Write the box-filter model for named bands; return its path.
+
+    Class 1 wins where the 5x5 sum of the first band is at least that of the last, else class 3.
+    """
+    normalization = dataclasses.replace(
+        SPEC.normalization,
+        mean=tuple(mean or [100.0] * len(bands)),
+        std=(50.0,) * len(bands),
+    )
+    spec = dataclasses.replace(
+        SPEC, name="box", bands=bands, normalization=normalization, **changes
+    )
+    path = folder / f"box{len(bands)}.onnx"
+    onnx.save(box_model(spec), path)
+    return path
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Models for the engine's tests, made from the golden one, and machines that stand in for a GPU."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import onnx
 import pytest
 from doubles import fake_tensorrt
-from doubles.tiny_model import SPEC, box_model
+from doubles.tiny_model import write_box_model
 from onnx import TensorProto, helper, numpy_helper
 
 from flair_engine.manifest import attach_manifest, spec_of
@@ -14,25 +15,8 @@ from flair_engine.manifest import attach_manifest, spec_of
 
 @pytest.fixture
 def band_model(tmp_path):
-    """Write the box-filter model for named bands; return its path.
-
-    Class 1 wins where the 5x5 sum of the first band is at least that of the last, else class 3.
-    """
-
-    def make(*bands, mean=None, **changes):
-        normalization = dataclasses.replace(
-            SPEC.normalization,
-            mean=tuple(mean or [100.0] * len(bands)),
-            std=(50.0,) * len(bands),
-        )
-        spec = dataclasses.replace(
-            SPEC, name="box", bands=bands, normalization=normalization, **changes
-        )
-        path = tmp_path / f"box{len(bands)}.onnx"
-        onnx.save(box_model(spec), path)
-        return path
-
-    return make
+    """Write the box-filter model for named bands; return its path."""
+    return partial(write_box_model, tmp_path)
 
 
 @pytest.fixture(params=fake_tensorrt.RELEASES)

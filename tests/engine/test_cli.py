@@ -1,12 +1,23 @@
 """flair-run as a user calls it: a process, its two streams and its exit code."""
 
+import io
 import json
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
 
+import click
 import pytest
+from doubles.field import NOTE, noise, write
+from rich.console import Console
+
+from flair_engine import cli
+from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
+from flair_engine.report import Report
 
 
 def flair_run(*arguments):
@@ -22,7 +33,10 @@ def test_a_map_one_line_and_a_report(make_raster, tiny_path, tmp_path):
     (line,) = result.stdout.splitlines()
     assert "0.00 Mpx in" in line
     assert "slowest stage: " in line
-    assert json.loads(report.read_text())["model"] == "tiny"
+    figures = json.loads(report.read_text())
+    assert figures["model"] == "tiny"
+    assert {field.name for field in fields(Report)} <= figures.keys()
+    assert str(report) not in line
     assert (tmp_path / "map.tif.aux.xml").exists()
 
 
@@ -37,8 +51,28 @@ BAD = {
     "band list": (["{raster}", "map.tif", "--bands", "1,x"], "'1,x' is not a list of band numbers"),
     "box": (["{raster}", "map.tif", "--bbox", "1,2,3"], "'1,2,3' is not xmin,ymin,xmax,ymax"),
     "nodata": (["{raster}", "map.tif", "--nodata", "x"], "neither a number nor none"),
+    "mask": (["{raster}", "map.tif", "--mask", "0"], "'0' is neither none, alpha nor the number"),
+    "bytes": (["{raster}", "d\udce9p.tif"], "d?p.tif: the name holds bytes that are not UTF-8"),
     "no such input": (["absent.tif", "map.tif"], "no such file"),
     "no such folder": (["{raster}", "no/map.tif"], "does not exist: create it first"),
+    "gsd of nothing": (["{raster}", "map.tif", "--gsd", "0"], "--gsd"),
+    "gsd that is no number": (["{raster}", "map.tif", "--gsd", "nan"], "--gsd"),
+    "foreign map": (["{raster}", "{raster5}", "--overwrite"], "is no map of flair-engine"),
+    "foreign report": (
+        ["{raster}", "map.tif", "--report", "{raster5}"],
+        "exists already and is no report of flair-run",
+    ),
+    "report is the map": (["{raster}", "map.tif", "--report", "map.tif"], "is two outputs"),
+    "report is the input": (["{raster}", "map.tif", "--report", "{raster}"], "is no report of"),
+    "folder is a file": (["{raster}", "{raster5}", "--per-input"], "--per-input writes a folder"),
+    "box beside the images": (
+        ["{raster}", "map.tif", "--bbox", "0,0,9,9"],
+        "the box 0,0,9,9: does not touch the images",
+    ),
+    "box and shapes": (
+        ["{raster}", "map.tif", "--bbox", "0,0,9,9", "--aoi", "a.gpkg"],
+        "both a box and a file say what to map",
+    ),
     "report folder": (["{raster}", "map.tif", "--report", "no/run.json"], "its folder does not"),
     "no input": (["map.tif"], "no image given: name files as INPUT"),
     "nothing": ([], "Missing argument"),
@@ -64,6 +98,145 @@ def test_bad_input_is_one_line_and_exit_2(make_raster, tiny_path, tmp_path, monk
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert set(tmp_path.iterdir()) == before
+
+
+def parsed(monkeypatch, *arguments):
+    """Return what `segment` is given by the command line."""
+    given = {}
+
+    def segment(model, inputs, output, run, *, read, write, **_listeners):
+        given.update(model=model, inputs=inputs, output=output, run=run, read=read, write=write)
+        raise click.Abort
+
+    monkeypatch.setattr(cli, "segment", segment)
+    with pytest.raises(click.Abort):
+        cli.command.main([*arguments, "-m", "model.onnx"], standalone_mode=False)
+    return given
+
+
+def test_every_choice_is_an_option_of_its_name():
+    names = {parameter.name for parameter in cli.command.params}
+    for kind in (Inputs, RunOptions, ReadOptions, MapOptions):
+        wanted = {field.name for field in fields(kind)} - {"images"}
+        assert wanted <= names
+    assert "paths" in names
+
+
+def test_nothing_is_asked_for_unless_it_is_said(monkeypatch):
+    monkeypatch.delenv("FLAIR_PLAN_CACHE", raising=False)
+    given = parsed(monkeypatch, "a.tif", "b.tif", "map.tif")
+    assert given == {
+        "model": Path("model.onnx"),
+        "inputs": Inputs(images=("a.tif", "b.tif")),
+        "output": "map.tif",
+        "run": RunOptions(),
+        "read": ReadOptions(),
+        "write": MapOptions(),
+    }
+
+
+SAID = [
+    (["--mask", "none"], ReadOptions(mask="none")),
+    (["--mask", "alpha"], ReadOptions(mask="alpha")),
+    (["--mask", "4"], ReadOptions(mask=4)),
+    (["--nodata", "none"], ReadOptions(nodata="none")),
+    (["--nodata", "-9999"], ReadOptions(nodata=-9999.0)),
+    (["--bands", "3, 1"], ReadOptions(bands=(3, 1))),
+    (["--gsd", "0.2", "--resample"], ReadOptions(gsd_m=0.2, resample=True)),
+    (["--on-error", "skip"], ReadOptions(on_error="skip")),
+    (["--bbox", "-1,2.5,3,4e3"], MapOptions(bbox=(-1, 2.5, 3, 4000))),
+    (["--aoi", "a.gpkg", "--per-input"], MapOptions(aoi="a.gpkg", per_input=True)),
+    (["--report", "run.json"], MapOptions(report=Path("run.json"))),
+    (["--cog", "--labels", "zero-based"], MapOptions(cog=True, labels="zero-based")),
+    (["--overwrite", "--resume"], MapOptions(overwrite=True, resume=True)),
+    (["--engine", "ort", "--batch", "3"], RunOptions(engine="ort", batch=3)),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), SAID, ids=lambda said: str(said)[:30])
+def test_what_is_said_is_what_is_asked_for(monkeypatch, words, expected):
+    monkeypatch.delenv("FLAIR_PLAN_CACHE", raising=False)
+    given = parsed(monkeypatch, "a.tif", "map.tif", *words)
+    assert expected in given.values()
+    others = {"run": RunOptions(), "read": ReadOptions(), "write": MapOptions()}
+    assert sum(given[name] != other for name, other in others.items()) == 1
+
+
+REFUSED = {
+    "--mask": ("0", "-1", "1.5", "x", "", "Alpha"),
+    "--nodata": ("x", "", "1,5"),
+    "--bands": ("0", "1,", "1;2", "-1", "1.0"),
+    "--bbox": ("1,2,3", "1,2,3,4,5", "1,2,3,x", ""),
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [(option, value) for option, texts in REFUSED.items() for value in texts]
+)
+def test_what_is_no_value_of_an_option_is_refused(option, value):
+    said = "is not (a list|xmin)|is neither (a number nor none|none, alpha nor the number)"
+    with pytest.raises(click.BadParameter, match=said):
+        cli.command.main(
+            ["a.tif", "map.tif", "-m", "model.onnx", option, value], standalone_mode=False
+        )
+
+
+def test_one_map_for_each_file_in_its_own_folder(band_model, tmp_path):
+    for year in (2019, 2023):
+        write(tmp_path / "in" / f"{year}.tif", noise(2, 40, 50, seed=year))
+    (tmp_path / "out").mkdir()
+    report = tmp_path / "run.json"
+    words = ["-m", band_model("red", "green"), tmp_path / "in", tmp_path / "out", "--per-input"]
+    result = flair_run(*words, "--report", report)
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.tif")) == [
+        "2019.tif",
+        "2023.tif",
+    ]
+    assert json.loads(report.read_text())["pixels"] == 2 * 40 * 50
+    assert all(line.startswith(NOTE) for line in result.stderr.splitlines())
+    result = flair_run(*words)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "exists already: use --overwrite" in result.stderr
+    result = flair_run(*words, "--overwrite", "--quiet")
+    assert (result.returncode, result.stderr, result.stdout) == (0, "", "")
+
+
+def test_a_terminal_shows_how_far_it_is(monkeypatch):
+    """On one line that goes again; notices stay above it."""
+    screen = io.StringIO()
+    on_terminal = partial(Console, file=screen, force_terminal=True, width=200, height=50)
+    monkeypatch.setattr(cli, "Console", on_terminal)
+    with cli.progress_bar(quiet=False) as listener:
+        listener.status("building a plan")
+        listener.notify("height is missing on [5] px")
+        listener.progress(3_000_000, 4_000_000)
+    shown = screen.getvalue()
+    assert "note: height is missing on [5] px" in shown
+    assert "75 %  3.0 of 4.0 Mpx, " in shown
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_without_a_terminal_only_notices_are_shown(capsys, quiet):
+    with cli.progress_bar(quiet) as listener:
+        listener.status("building a plan")
+        listener.progress(3, 4)
+        listener.notify("height is missing")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "" if quiet else f"{NOTE}height is missing\n")
+
+
+def test_a_report_that_fails_is_exit_1_and_the_map_is_there(make_raster, tiny_path, tmp_path):
+    """A disk that is full by then."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    path, _ = make_raster()
+    words = ["-m", tiny_path, path, tmp_path / "map.tif", "--report", "/dev/full"]
+    result = flair_run(*words, "--quiet")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "the map is complete, its report cannot be written (No space left" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert (tmp_path / "map.tif").exists()
 
 
 def test_debug_shows_the_traceback(tiny_path, tmp_path):

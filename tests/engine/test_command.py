@@ -46,6 +46,146 @@ def test_every_end_is_one_line_and_a_code(capsys, fault, code, line):
     assert (ended, said.lstrip()) == (code, f"do: {line}\n")
 
 
+def ended(program, *arguments):
+    """Run a program of a process of its own; return its code and what it says on stderr."""
+    command = [sys.executable, "-c", program, *arguments]
+    result = subprocess.run(command, check=False, capture_output=True)
+    return result.returncode, result.stderr.decode()
+
+
+LOUD = """
+import logging, os, sys, warnings, click
+from flair_engine.command import run_command
+
+@click.command()
+@click.option("--debug", is_flag=True)
+def command(debug):
+    logging.getLogger("some.library").error("raw log")
+    warnings.warn("raw warning")
+    os.write(2, b"raw line of C\\n")
+    print("our line", file=sys.stderr)
+    raise {fault}
+
+run_command(command, "do", interrupted="stopped")
+"""
+
+
+def test_libraries_say_nothing():
+    fault = "RuntimeError('gone')"
+    assert ended(LOUD.format(fault=fault)) == (
+        FAILED,
+        "our line\ndo: failed with RuntimeError: gone: see where with --debug\n",
+    )
+
+
+def test_libraries_speak_to_who_debugs():
+    code, said = ended(LOUD.format(fault="RuntimeError('gone')"), "--debug")
+    assert code == FAILED
+    for part in ("raw log", "raw warning", "raw line of C", "our line", "Traceback"):
+        assert part in said
+    assert said.endswith("do: failed with RuntimeError: gone: see where with --debug\n")
+
+
+GDAL = """
+import pathlib, sys, click, numpy as np, rasterio
+from flair_engine.command import run_command
+
+@click.command(context_settings={{"ignore_unknown_options": True}})
+@click.argument("path")
+@click.option("--debug", is_flag=True)
+def command(path, debug):
+    size = {{"driver": "GTiff", "width": 2048, "height": 2048, "count": 1, "dtype": "uint8"}}
+    noise = np.random.default_rng(0).integers(0, 255, (1, 2048, 2048)).astype("uint8")
+    how = {{"tiled": True, "compress": {compress!r}, "num_threads": "all_cpus"}}
+    with rasterio.open(path, "w", **size, **how) as dataset:
+        dataset.write(noise)
+    if {compress!r} == "jpeg":
+        whole = bytearray(pathlib.Path(path).read_bytes())
+        for place in range(200_000, len(whole) - 1000, 30_000):
+            whole[place : place + 500] = bytes(500)
+        pathlib.Path(path).write_bytes(whole)
+        with rasterio.open(path, num_threads=2) as dataset:
+            dataset.read()
+
+run_command(command, "do", interrupted="stopped")
+"""
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A folder on a disk of 100 KiB."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs to mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_gdal_is_silent_on_a_full_disk(full_disk):
+    path = str(full_disk / "a.tif")
+    code, said = ended(GDAL.format(compress="deflate"), path)
+    assert said.count("\n") == (code == FAILED), said
+    assert "No space left on device" in ended(GDAL.format(compress="deflate"), path, "--debug")[1]
+
+
+def test_gdal_is_silent_on_a_damaged_file(tmp_path):
+    code, said = ended(GDAL.format(compress="jpeg"), str(tmp_path / "a.tif"))
+    assert (code, said.count("\n")) == (FAILED, 1), said
+    assert said.startswith("do: failed with RasterioIOError")
+
+
+def test_a_stream_that_is_not_the_process_s_stays(capfd):
+    assert outcome(capfd, TypeError("no len"))[0] == FAILED
+    stream = sys.stderr
+    sys.stderr = None
+    try:
+        with pytest.raises(SystemExit):
+            run_command(click.Command("do"), "do", interrupted="", arguments=["--absent"])
+    finally:
+        sys.stderr = stream
+
+
+BYTES = """
+import sys, click
+from flair_engine.command import run_command
+
+@click.command()
+@click.argument("path")
+@click.option("--report")
+@click.option("--debug", is_flag=True)
+def command(path, report, debug):
+    print("reached")
+
+run_command(command, "do", interrupted="stopped")
+"""
+
+
+@pytest.mark.parametrize("arguments", [[b"d\xe9p.tif"], [b"a", b"--report=d\xe9p.tif"]])
+@pytest.mark.parametrize("debug", [[], [b"--debug"]])
+def test_a_name_that_is_not_utf_8_is_refused(arguments, debug):
+    result = subprocess.run(
+        [sys.executable, "-c", BYTES, *arguments, *debug], check=False, capture_output=True
+    )
+    assert (result.returncode, result.stdout) == (REFUSED, b"")
+    line = result.stderr.decode().splitlines()[-1]
+    assert line.endswith("d?p.tif: the name holds bytes that are not UTF-8: rename it")
+    assert debug or result.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("name", ["été à l'œuvre.tif", "50% ±.tif", "日本.tif"])
+def test_a_name_in_any_script_is_taken(name):
+    command = [sys.executable, "-c", BYTES, name]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("reached\n", "")
+
+
+def test_a_message_is_one_line_and_can_be_printed(capsys):
+    fault = SourceError("d\udce9p\n.tif: is\r\n text", "give a raster")
+    assert outcome(capsys, fault) == (REFUSED, "do: d?p .tif: is text: give a raster\n")
+
+
 @pytest.mark.parametrize("while_ending", ["atexit.register(ctrl_c)", "cleanup = ctrl_c"])
 def test_a_second_ctrl_c_changes_neither_line_nor_code(while_ending):
     program = f"""

@@ -4,7 +4,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flair_engine.errors import GeometryError
-from flair_engine.grid import Grid, Window, area_of, blocks, ceil_div, cut, reflected
+from flair_engine.grid import (
+    Cores,
+    Grid,
+    Window,
+    WindowIndex,
+    area_of,
+    blocks,
+    bounds,
+    ceil_div,
+    cut,
+    cut_at,
+    cut_to,
+    meeting,
+    reflected,
+    union_px,
+)
 
 
 @st.composite
@@ -16,6 +31,29 @@ def grids(draw):
         tile_px=tile_px,
         margin_px=draw(st.integers(0, (tile_px - 1) // 2)),
     )
+
+
+AROUND_PX = 20
+"""What windows of these tests reach past the origin, on each side."""
+
+
+def windows(least_px=1):
+    edge, size = st.integers(-AROUND_PX, AROUND_PX - 8), st.integers(least_px, 8)
+    return st.builds(window_at, edge, edge, size, size)
+
+
+def window_at(top, left, height, width):
+    return Window(top=top, left=left, height=height, width=width)
+
+
+def painted(window):
+    """Return bool, True on the pixels of a window around the origin."""
+    pixels = np.zeros((2 * AROUND_PX, 2 * AROUND_PX), bool)
+    pixels[window.relative_to(ORIGIN).slices] = True
+    return pixels
+
+
+ORIGIN = Window(top=-AROUND_PX, left=-AROUND_PX, height=0, width=0)
 
 
 @given(grids())
@@ -101,25 +139,59 @@ def test_empty_raster():
         Grid(height=0, width=9, tile_px=32, margin_px=0)
 
 
-@given(
-    st.tuples(*[st.integers(-9, 9)] * 2, *[st.integers(0, 9)] * 2),
-    st.tuples(*[st.integers(-9, 9)] * 2, *[st.integers(0, 9)] * 2),
-)
+@given(windows(0), windows(0))
 def test_an_intersection_is_what_both_cover(one, other):
-    def window(edges):
-        return Window(top=edges[0], left=edges[1], height=edges[2], width=edges[3])
-
-    def cover(window):
-        covered = np.zeros((40, 40), bool)
-        covered[window.top + 10 : window.bottom + 10, window.left + 10 : window.right + 10] = True
-        return covered
-
-    common = window(one).intersection(window(other))
-    assert common.pixels == (cover(window(one)) & cover(window(other))).sum()
-    assert not common.pixels or (cover(common) == cover(window(one)) & cover(window(other))).all()
-    moved = common.relative_to(window(one))
-    assert (moved.top, moved.left) == (common.top - one[0], common.left - one[1])
+    common = one.intersection(other)
+    both = painted(one) & painted(other)
+    assert common.pixels == both.sum()
+    assert not common.pixels or (painted(common) == both).all()
+    moved = common.relative_to(one)
+    assert (moved.top, moved.left) == (common.top - one.top, common.left - one.left)
     assert (moved.height, moved.width) == (common.height, common.width)
+
+
+@given(st.lists(windows(), min_size=1, max_size=6))
+def test_bounds_are_the_smallest_window_that_holds_all(some):
+    rows, cols = np.nonzero(np.any([painted(window) for window in some], axis=0))
+    held = bounds(iter(some)).relative_to(ORIGIN)
+    assert (held.top, held.left) == (rows.min(), cols.min())
+    assert (held.bottom, held.right) == (rows.max() + 1, cols.max() + 1)
+
+
+@given(st.lists(windows(), max_size=9))
+def test_windows_that_meet_are_those_that_share_a_pixel(some):
+    pixels = [painted(window) for window in some]
+    expected = [
+        (one, other)
+        for other in range(len(some))
+        for one in range(other)
+        if (pixels[one] & pixels[other]).any()
+    ]
+    found = list(meeting(some))
+    assert sorted(found) == sorted(expected)
+    assert all(type(number) is int for pair in found for number in pair)
+
+
+@given(st.lists(windows(), max_size=9), windows())
+def test_an_index_finds_the_windows_that_meet_another(some, other):
+    expected = [n for n, window in enumerate(some) if (painted(window) & painted(other)).any()]
+    index = WindowIndex(some)
+    assert index.meeting(other) == expected
+    assert index.windows_meeting(other) == [some[number] for number in expected]
+
+
+@given(windows(), st.lists(windows(), max_size=5))
+def test_a_window_is_cut_where_others_begin_and_end(part, others):
+    pieces = list(cut_at(part, iter(others)))
+    assert sum(map(painted, pieces)).max() == 1
+    assert (np.any([painted(piece) for piece in pieces], axis=0) == painted(part)).all()
+    for piece in pieces:
+        for other in others:
+            covered = (painted(piece) & painted(other)).sum()
+            assert covered in (0, piece.pixels)
+    assert pieces == sorted(pieces, key=lambda piece: (piece.top, piece.left))
+    if not any((painted(part) & painted(other)).any() for other in others):
+        assert pieces == [part]
 
 
 @given(st.integers(1, 99), st.integers(1, 99), st.integers(0, 15), st.data())
@@ -140,3 +212,30 @@ def test_an_area_is_the_smallest_rectangle_of_the_chosen_cores(height, width, ma
     assert (cover[area.window.slices] == 1).all()
     assert area.window.pixels == cover.sum() == area.pixels(area.rows)
     assert area_of(grid, None).window.pixels == height * width
+
+
+@given(grids(), st.data())
+def test_an_area_is_cut_to_the_smallest_rectangle_of_the_chosen_cores(grid, data):
+    rows, cols = (
+        sorted(data.draw(st.tuples(st.integers(0, size), st.integers(0, size)).filter(distinct)))
+        for size in (grid.rows, grid.cols)
+    )
+    area = Cores(grid=grid, rows=range(*rows), cols=range(*cols))
+    shape = len(area.rows), len(area.cols)
+    cells = st.tuples(*(st.integers(0, size - 1) for size in shape))
+    selected = np.zeros(shape, bool)
+    selected[tuple(zip(*data.draw(st.lists(cells, min_size=1, max_size=3)), strict=True))] = True
+    kept = cut_to(area, selected)
+    whole = np.zeros((grid.rows, grid.cols), bool)
+    whole[np.ix_(area.rows, area.cols)] = selected
+    assert kept == area_of(grid, whole)
+
+
+def distinct(pair):
+    return pair[0] != pair[1]
+
+
+@given(st.lists(windows(least_px=0), max_size=8))
+def test_windows_cover_together_what_one_counts(some):
+    everything = np.logical_or.reduce([painted(window) for window in some] or [False])
+    assert union_px(some) == np.count_nonzero(everything)

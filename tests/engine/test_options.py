@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from flair_engine import options
-from flair_engine.options import Inputs, Listener
+from flair_engine.options import Inputs, Job, Listener, MapOptions, ReadOptions, RunOptions
 
 CLASSES = [kind for kind in vars(options).values() if dataclasses.is_dataclass(kind)]
 
@@ -29,3 +29,15 @@ def test_a_listener_is_silent_unless_told_otherwise():
     listener.status("building")
     listener.notify("height is missing")
     assert heard == ["height is missing"]
+
+
+def test_nothing_is_asked_for_unless_it_is_said():
+    """What is left out is what the files and the machine say, and nothing is lost."""
+    job = Job(model="model.onnx", inputs=Inputs(), output="map.tif")
+    assert (job.run, job.read, job.write) == (RunOptions(), ReadOptions(), MapOptions())
+    read, write = job.read, job.write
+    assert (read.bands, read.gsd_m, read.nodata, read.mask) == (None, None, None, None)
+    assert (read.resample, read.on_error) == (False, "stop")
+    assert (write.bbox, write.aoi, write.report) == (None, None, None)
+    assert (write.labels, write.per_input, write.cog) == ("flair", False, False)
+    assert (write.overwrite, write.resume) == (False, False)

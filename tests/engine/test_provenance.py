@@ -1,10 +1,18 @@
 """The identity of a run changes with whatever can change a byte of its map."""
 
+import json
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from doubles.field import write_shapes
+from doubles.tiny_model import SPEC
 
 from flair_engine import Inputs, MapOptions, ReadOptions, RunOptions, provenance, run
+from flair_engine.grid import Cores, Grid
+from flair_engine.mapping.standing import MAP_TAG
 from flair_engine.options import Job, Listener
 from flair_engine.version import __version__
 
@@ -46,6 +54,7 @@ CHANGES = {
     "batch": {"batch": 3},
     "engine": {"threads": 1},
     "reading": {"read": ReadOptions(bands=(2, 1))},
+    "reading ": {"read": ReadOptions(mask=2)},
     "writing": {"write": MapOptions(labels="zero-based")},
     "area": {"write": MapOptions(bbox=(721104.4, 6248978, 721106, 6248980.8))},
 }
@@ -54,16 +63,92 @@ CHANGES = {
 @pytest.mark.parametrize("field", CHANGES)
 def test_what_changes_a_map_is_seen_by_its_name(identity, field):
     before, after = identity(), identity(**CHANGES[field])
+    field = field.strip()
     different = {name for name in before if before[name] != after[name]}
     assert field in different
     assert different <= {field, "products", "writing"}
     assert before["version"] == __version__
 
 
-def test_what_changes_no_map_is_not_seen(identity):
+def test_what_changes_no_map_is_not_seen(identity, tmp_path):
     plain = identity()
     assert identity(slots=3) == plain
     assert identity(write=MapOptions(overwrite=True)) == plain
+    assert identity(write=MapOptions(resume=True)) == plain
+    assert identity(write=MapOptions(report=tmp_path / "run.json")) == plain
+
+
+def test_an_identity_is_json(identity, tmp_path):
+    found = identity(write=MapOptions(report=tmp_path / "run.json"))
+    assert json.loads(json.dumps(found)).keys() == found.keys()
+
+
+def test_shapes_that_changed_are_another_area(identity, tmp_path):
+    """The file has the same name: what counts are the cores that it touches."""
+    pytest.importorskip("pyogrio")
+    aoi, write = tmp_path / "aoi.geojson", MapOptions(aoi=str(tmp_path / "aoi.geojson"))
+
+    def area_of(*boxes):
+        write_shapes(aoi, *boxes)
+        return identity(write=write)["area"]
+
+    plain = area_of((2, 2, 40, 40))
+    assert area_of((3, 3, 41, 41)) == plain, "the same cores"
+    assert area_of((2, 2, 14, 14), (34, 34, 40, 40)) != plain, "the same rectangle of cores"
+    assert area_of((2, 2, 40, 50)) != plain
+
+
+def panel(rows, cols, selected=None):
+    grid = Grid(height=90, width=90, tile_px=32, margin_px=8)
+    cores = Cores(grid=grid, rows=rows, cols=cols)
+    return SimpleNamespace(cores=cores, selected=selected)
+
+
+def work_of(*panels, sizes=((90, 90),)):
+    rasters = [SimpleNamespace(height=height, width=width) for height, width in sizes]
+    return SimpleNamespace(
+        job=Job(model=Path(__file__), inputs=Inputs(images=("a.tif",)), output=Path("map.tif")),
+        spec=SPEC,
+        backend=SimpleNamespace(description="ONNX Runtime", precision="fp32", batch=3),
+        opened=SimpleNamespace(sheets=[SimpleNamespace(raster=r) for r in rasters], files=()),
+        panels=panels,
+    )
+
+
+def test_panels_in_another_order_or_cut_otherwise_are_another_area():
+    """The journal names strips by the numbers of their panels."""
+    one, other = panel(range(2), range(3)), panel(range(2), range(3, 6))
+    areas = [
+        provenance.identity(work_of(*panels))["area"]
+        for panels in (
+            (one, other),
+            (other, one),
+            (one,),
+            (panel(range(2), range(6)),),
+            (one, panel(range(2), range(3, 6), np.ones((2, 3), bool))),
+            (one, panel(range(2), range(3, 6), np.eye(2, 3, dtype=bool))),
+        )
+    ]
+    assert len(set(areas)) == len(areas)
+    assert provenance.identity(work_of(one, other))["area"] == areas[0]
+
+
+def test_the_geometry_has_the_size_of_every_sheet():
+    one = provenance.identity(work_of(panel(range(2), range(3))))
+    assert one["geometry"] == [32, 8, [[90, 90]]]
+    two = provenance.identity(work_of(panel(range(2), range(3)), sizes=((90, 90), (40, 50))))
+    assert two["geometry"] == [32, 8, [[90, 90], [40, 50]]]
+
+
+def test_maps_are_signed():
+    backend = SimpleNamespace(description="ONNX Runtime 1", precision="bf16", batch=3)
+    tags = provenance.tags(SPEC, backend, "2026-07-08T09:10:11+00:00")
+    assert tags[MAP_TAG] == "tiny"
+    assert tags["FLAIR_ENGINE"] == "ONNX Runtime 1, batch 3"
+    assert tags["FLAIR_GEOMETRY"] == "tile 32 px, margin 8 px"
+    assert tags["FLAIR_STARTED"] == "2026-07-08T09:10:11+00:00"
+    assert tags["TIFFTAG_DATETIME"] == "2026:07:08 09:10:11", "as TIFF 6.0 spells it"
+    assert tags["TIFFTAG_SOFTWARE"] == f"flair-engine {__version__}"
 
 
 def test_a_file_that_changed_is_another(make_raster, tmp_path):
@@ -77,3 +162,20 @@ def test_a_file_that_changed_is_another(make_raster, tmp_path):
     assert provenance.fingerprint("/vsicurl/https://there/in.tif") == [
         "/vsicurl/https://there/in.tif"
     ]
+
+
+@pytest.mark.parametrize("name", ["<VRTDataset>" + "x" * 5000, "a\0.tif", "/vsimem/a.tif"])
+def test_a_name_that_is_no_file_s_is_its_own_fingerprint(name):
+    assert provenance.fingerprint(name) == [name]
+
+
+@pytest.mark.parametrize("name", ["/vsizip/{0}/in.tif", "zip://{0}!in.tif"])
+def test_a_file_in_an_archive_changes_with_the_archive(make_raster, tmp_path, name):
+    path, _ = make_raster("in.tif")
+    archive = tmp_path / "a.zip"
+    name, found = name.format(archive), []
+    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(archive, "w", compression) as file:
+            file.write(path, "in.tif")
+        found.append(provenance.fingerprint(name))
+    assert found[0] != found[1]

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,17 @@ from pathlib import Path
 
 import pytest
 import rasterio
+from doubles.field import noise, write
 
-from flair_engine import MapOptions, RunOptions, segment
-from flair_engine.errors import WriteError
+from flair_engine import MapOptions, RunOptions, run, segment
+from flair_engine.errors import OutputError, WriteError
+from flair_engine.mapping.journal import unfinished
 
 KILLS = int(os.environ.get("FLAIR_KILLS", "6"))
 """Kills in a row; 50 take a few minutes."""
+CPU = RunOptions(device="cpu", threads=2)
+STRIP = b'{"panel"'
+"""Beginning of a record of the journal."""
 
 
 def run_command(model, source, output, *options):
@@ -46,6 +52,173 @@ def test_killed_at_random_and_resumed_is_byte_identical(make_raster, tiny_path, 
         assert process.wait() in (0, -signal.SIGKILL)
         # Killed after the map got its name: the next run says that it is complete.
     assert_same_but_for_the_date(tmp_path / "whole.tif", output)
+
+
+def two_dates(folder, size):
+    """Two tiles beside one another, at two dates: two sheets."""
+    for seed, (name, col) in enumerate(
+        (("1_west", 0), ("1_east", size), ("2_west", 0), ("2_east", size))
+    ):
+        write(folder / f"{name}.tif", noise(2, 2 * size, size, seed), col=col)
+
+
+def scattered(folder, size):
+    """Tiles far from one another: one sheet with panels of its own for each."""
+    for seed, (row, col) in enumerate(((0, 0), (10 * size, 90 * size), (70 * size, 5 * size))):
+        write(folder / f"{seed}.tif", noise(2, 2 * size, size, seed), row=row, col=col)
+
+
+def scattered_at_two_dates(folder, size):
+    """Both, at the second date half a tile off."""
+    scattered(folder / "first", size)
+    for path in (folder / "first").iterdir():
+        path.rename(folder / f"first_{path.name}")
+    (folder / "first").rmdir()
+    write(folder / "second.tif", noise(2, 2 * size, size, 9), row=size // 2)
+
+
+LAYOUTS = [two_dates, scattered, scattered_at_two_dates]
+
+
+def assert_same_maps(one, other):
+    """Compare folders of maps; the hidden folder of a run is not among them."""
+    names = {path.name for path in one.glob("[!.]*")}
+    assert {path.name for path in other.glob("[!.]*")} == names
+    for path in one.glob("*.tif"):
+        assert_same_but_for_the_date(path, other / path.name)
+
+
+def is_complete(folder, files):
+    """Return whether each file has its map and no run is under way."""
+    maps = {path.name for path in folder.glob("*.tif")}
+    return maps == {path.name for path in files} and not unfinished(folder / ".flair-run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", LAYOUTS[:2])
+def test_several_maps_killed_at_random_and_resumed_are_byte_identical(tiny_path, tmp_path, layout):
+    layout(tmp_path / "in", 480)
+    files = list((tmp_path / "in").glob("*.tif"))
+    whole, output = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    output.mkdir()
+    rng = random.Random(11)
+    begin = time.monotonic()
+    options = ("--per-input",)
+    subprocess.run(run_command(tiny_path, tmp_path / "in", whole, *options), check=True)
+    whole_s = time.monotonic() - begin
+    kills = 0
+    while not (kills >= KILLS and is_complete(output, files)):
+        if is_complete(output, files):  # killed in the very end, or not in time
+            assert_same_maps(whole, output)
+            shutil.rmtree(output)
+            output.mkdir()
+        process = subprocess.Popen(
+            run_command(tiny_path, tmp_path / "in", output, "--resume", *options)
+        )
+        try:
+            process.wait(timeout=rng.uniform(0.3, 1.1) * whole_s if kills < KILLS else 100)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills += 1
+        assert process.wait() in (0, -signal.SIGKILL)
+    assert_same_maps(whole, output)
+    assert not (output / ".flair-run").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("cog", [False, True])
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.9])
+def test_several_maps_stopped_and_resumed_are_byte_identical(
+    tiny_path, tmp_path, layout, share, cog
+):
+    """Whatever maps are complete by then: they are made again, and the same."""
+    layout(tmp_path / "in", 60)
+    write_options = {"per_input": True, "cog": cog}
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    whole = segment(
+        tiny_path, [tmp_path / "in"], tmp_path / "whole", CPU, write=MapOptions(**write_options)
+    )
+
+    def stop(done, total):
+        if done >= share * total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment(
+            tiny_path, [tmp_path / "in"], tmp_path / "stopped", CPU, progress=stop,
+            write=MapOptions(**write_options),
+        )  # fmt: skip
+    journal = tmp_path / "stopped" / ".flair-run" / "strips.bin"
+    kept = journal.read_bytes().count(STRIP)
+    assert kept >= 1
+    progress = []
+    resumed = segment(
+        tiny_path, [tmp_path / "in"], tmp_path / "stopped", CPU,
+        write=MapOptions(resume=True, **write_options),
+        progress=lambda *done: progress.append(done),
+    )  # fmt: skip
+    assert_same_maps(tmp_path / "whole", tmp_path / "stopped")
+    assert progress[-1] == (whole.pixels, whole.pixels)
+    assert [done for done, _ in progress] == sorted(done for done, _ in progress)
+    for name in ("pixels", "pixels_by_class", "hectares_by_class", "nodata_pixels", "tiles"):
+        assert getattr(resumed, name) == getattr(whole, name), name
+
+
+def test_strips_of_every_sheet_are_kept(tiny_path, tmp_path, monkeypatch):
+    """Two sheets of one panel each: stopped in the second, the first is not read again."""
+    two_dates(tmp_path / "in", 64)
+    (tmp_path / "out").mkdir()
+    read = []
+    known = run.read_strips
+
+    def noting(raster, panel, rows, **options):
+        read.append(list(rows))
+        return known(raster, panel, rows, **options)
+
+    def stop(done, total):
+        if done >= 0.75 * total:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "read_strips", noting)
+    with pytest.raises(KeyboardInterrupt):
+        segment(
+            tiny_path, [tmp_path / "in"], tmp_path / "out", CPU, progress=stop,
+            write=MapOptions(per_input=True),
+        )  # fmt: skip
+    assert read == [[*range(8)], [*range(8)]]
+    kept = (tmp_path / "out" / ".flair-run" / "strips.bin").read_bytes().count(STRIP)
+    assert 12 <= kept < 16
+    read.clear()
+    segment(
+        tiny_path, [tmp_path / "in"], tmp_path / "out", CPU,
+        write=MapOptions(per_input=True, resume=True),
+    )  # fmt: skip
+    assert read == [[*range(kept - 8, 8)]]
+
+
+def test_files_given_in_another_order_are_another_run(tiny_path, tmp_path):
+    """Where files cover one another the first wins, and has the first sheet."""
+    two_dates(tmp_path / "in", 64)
+    (tmp_path / "out").mkdir()
+    files = sorted((tmp_path / "in").iterdir())
+
+    def stop(done, total):
+        if done >= 0.5 * total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment(
+            tiny_path, files, tmp_path / "out", CPU, progress=stop,
+            write=MapOptions(per_input=True),
+        )  # fmt: skip
+    options = MapOptions(per_input=True, resume=True)
+    for others in (files[::-1], files[:-1]):
+        with pytest.raises(OutputError, match=r"the unfinished run differs in .*products"):
+            segment(tiny_path, others, tmp_path / "out", CPU, write=options)
+    segment(tiny_path, files, tmp_path / "out", CPU, write=options)
+    assert is_complete(tmp_path / "out", files)
 
 
 def assert_same_but_for_the_date(one, other):
@@ -80,7 +253,7 @@ def test_at_most_the_strip_in_flight_is_repeated(make_raster, tiny_path, tmp_pat
             progress=stop_after_five,
         )  # fmt: skip
     journal = tmp_path / ".map.tif.flair-run" / "strips.bin"
-    kept = journal.read_bytes().count(b'{"left"')
+    kept = journal.read_bytes().count(STRIP)
     assert kept >= 5
     segment(
         tiny_path, [source], tmp_path / "map.tif", RunOptions(device="cpu"),

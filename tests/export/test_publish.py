@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from flair_export.errors import (
 )
 from flair_export.graph.flops import gflop_per_tile
 from flair_export.proof.verify import VerificationError
-from flair_export.publish import ExportOptions, export
+from flair_export.publish import ExportOptions, export, export_fp16, export_int8
 
 SMALL = {"tile_px": 32, "margin_px": 8}
 
@@ -62,7 +63,9 @@ def test_the_margin_is_computed_only_where_asked(rgb, rgb_file, tmp_path):
     [
         ("no/model.onnx", {}, OutputError, "its folder does not exist"),
         (".", {}, OutputError, "is a folder"),
-        ("there.onnx", {}, OutputError, "there.onnx: exists: .*--overwrite"),
+        ("there.onnx", {}, OutputError, "there.onnx: exists already and is no model of flair-ex"),
+        ("there.onnx", {"overwrite": True}, OutputError, "no model .*: give a name that does not"),
+        ("link.onnx", {"overwrite": True}, OutputError, "link.onnx: .* no model of flair-export"),
         ("m.onnx", {"tile_px": 100}, GeometryError, "tile 100 px is not a positive multiple"),
         ("m.onnx", {"margin_px": 256}, GeometryError, "margin 256 px leaves nothing"),
         (
@@ -79,10 +82,47 @@ def test_the_margin_is_computed_only_where_asked(rgb, rgb_file, tmp_path):
 )
 def test_refused_before_anything_is_done(tmp_path, output, options, error, said):
     (tmp_path / "there.onnx").write_bytes(b"old")
+    (tmp_path / "link.onnx").symlink_to("absent.onnx")
     with pytest.raises(error, match=said) as caught:
         export("absent.pth", tmp_path / output, ExportOptions(**options))
     assert caught.value.exit_code == 2
-    assert listing(tmp_path) == ["there.onnx"]
+    assert "--overwrite" not in str(caught.value)
+    assert listing(tmp_path) == ["link.onnx", "there.onnx"]
+    assert (tmp_path / "there.onnx").read_bytes() == b"old"
+
+
+def test_a_model_is_replaced_only_where_that_is_asked_for(tiny_path, tmp_path):
+    there = tmp_path / "there.onnx"
+    shutil.copy(tiny_path, there)
+    with pytest.raises(
+        OutputError, match=r"there\.onnx: exists: give another name, or --overwrite"
+    ):
+        export("absent.pth", there)
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        export("absent.pth", there, ExportOptions(overwrite=True))
+    assert there.read_bytes() == tiny_path.read_bytes()
+
+
+@pytest.mark.parametrize("link", [Path.hardlink_to, Path.symlink_to])
+@pytest.mark.parametrize("given", ["source", "verify", "calibrate"])
+@pytest.mark.parametrize("make", [export, export_fp16, export_int8])
+def test_an_input_is_no_output(tiny_path, tmp_path, link, given, make):
+    """Even a model of ours, under each of its names."""
+    source, image = tmp_path / "w.onnx", tmp_path / "image.tif"
+    shutil.copy(tiny_path, source)
+    image.write_bytes(b"pixels")
+    (tmp_path / "sub").mkdir()
+    named = source if given == "source" else image
+    link(tmp_path / "link.onnx", named)
+    before = named.read_bytes()
+    images = {"calibrate": (image,), **({} if given == "source" else {given: (image,)})}
+    options = ExportOptions(overwrite=True, **images)
+    for output in (named, tmp_path / "link.onnx", tmp_path / "sub" / ".." / named.name):
+        with pytest.raises(OutputError, match=r": is the input .*: give the output another") as it:
+            make(source, output, options)
+        assert it.value.exit_code == 2
+    assert named.read_bytes() == before
+    assert listing(tmp_path) == ["image.tif", "link.onnx", "sub", "w.onnx"]
 
 
 def test_missing_extra_is_named(monkeypatch, tmp_path):
@@ -119,17 +159,17 @@ def test_unfaithful_export_leaves_nothing(rgb_file, tmp_path):
 
 
 @pytest.mark.usefixtures("quick", "broken_graph")
-def test_unfaithful_export_keeps_what_was_there(rgb_file, tmp_path):
-    (tmp_path / "m.onnx").write_bytes(b"old")
+def test_unfaithful_export_keeps_what_was_there(tiny_path, rgb_file, tmp_path):
+    shutil.copy(tiny_path, tmp_path / "m.onnx")
     with pytest.raises(VerificationError, match=r"m.onnx: not written, the export is not faithful"):
         export(rgb_file, tmp_path / "m.onnx", ExportOptions(**SMALL, overwrite=True))
-    assert (tmp_path / "m.onnx").read_bytes() == b"old"
+    assert (tmp_path / "m.onnx").read_bytes() == tiny_path.read_bytes()
     assert listing(tmp_path) == ["m.onnx"]
 
 
 @pytest.mark.usefixtures("quick")
-def test_overwrite_replaces(rgb_file, tmp_path):
-    (tmp_path / "m.onnx").write_bytes(b"old")
+def test_overwrite_replaces(tiny_path, rgb_file, tmp_path):
+    shutil.copy(tiny_path, tmp_path / "m.onnx")
     export(rgb_file, tmp_path / "m.onnx", ExportOptions(**SMALL, overwrite=True))
     assert read_model_spec(tmp_path / "m.onnx").tile_px == 32
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import onnx
@@ -9,7 +10,7 @@ import pytest
 from doubles.paths import listing
 
 from flair_engine.errors import WriteError
-from flair_export.writing import at_last, write_model
+from flair_export.writing import at_last, is_model, write_model
 
 
 def test_a_file_gets_its_name_at_the_end(tiny_path, tmp_path):
@@ -53,3 +54,22 @@ def test_a_full_disk_is_told(tiny_path, tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(WriteError, match=r"\d+ bytes cannot be written .*: free some space"):
         write_model(tmp_path / "m.onnx", model)
+
+
+def test_a_model_of_ours_is_known_by_its_manifest(tiny_path, tmp_path):
+    assert is_model(tiny_path)
+    foreign = onnx.load(tiny_path)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    (tmp_path / "empty.onnx").touch()
+    os.mkfifo(tmp_path / "pipe.onnx")
+    for path in (tmp_path, *tmp_path.iterdir(), tmp_path / "absent.onnx"):
+        assert not is_model(path)
+
+
+def test_a_model_of_an_older_manifest_is_ours(tiny_path, tmp_path):
+    old = onnx.load(tiny_path)
+    next(entry for entry in old.metadata_props if entry.key == "flair").value = '{"schema": 1}'
+    onnx.save(old, tmp_path / "old.onnx")
+    assert is_model(tmp_path / "old.onnx")

@@ -63,7 +63,7 @@ def _read_strips(path: Path, spec: ModelSpec) -> tuple[float, int, int]:
     start = time.perf_counter()
     counter = ReadCounter()
     with closing(open_inputs(spec, Inputs(images=(str(path),)), ReadOptions())) as opened:
-        raster = opened.raster
+        raster = opened.sheets[0].raster
         for panel in panels(area_of(tile_grid(spec, raster), None), raster):
             threads = available_cpus()
             for _ in read_strips(raster, panel, panel.rows, threads=threads, counter=counter):

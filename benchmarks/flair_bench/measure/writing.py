@@ -20,6 +20,7 @@ from flair_engine.grid import Window, area_of, reflected
 from flair_engine.mapping.assembly import assembled
 from flair_engine.mapping.journal import Journal
 from flair_engine.mapping.landcover import BLOCK_PX, MapStyle, write_maps
+from flair_engine.mapping.standing import MAP_TAG
 from flair_engine.mapping.targets import Target
 from flair_engine.overlap import alongside
 from flair_export.cards import GSD_M, OFFICIAL_MARGIN_PX, OFFICIAL_TILE_PX
@@ -60,14 +61,14 @@ def _publish_map(labels_hw: np.ndarray, path: Path) -> float:
         crs=None,
         transform=rasterio.Affine(GSD_M, 0, 0, 0, -GSD_M, 0),
         values="flair",
-        tags={},
+        tags={MAP_TAG: "trivial"},
         cog=False,
     )
     journal = Journal(path.with_name(".run"), {}, started="", resume=False, restart=True)
     with journal:
 
         def read(name: str, window: Window) -> np.ndarray:
-            return assembled(journal.load, name, window, [whole])
+            return assembled(journal.load, name, window, [(0, whole)], bands=1)
 
         def publish() -> None:
             target = Target(path=path, window=whole.window)
@@ -76,7 +77,7 @@ def _publish_map(labels_hw: np.ndarray, path: Path) -> float:
         with alongside(publish, cancel=journal.abandon):
             for i in whole.rows:
                 rows, _ = whole.strip(i).slices
-                journal.append(whole.left, i, {"labels": labels_hw[None, rows]})
+                journal.append(0, i, {"labels": labels_hw[None, rows]})
         journal.remove()
     return time.perf_counter() - start
 

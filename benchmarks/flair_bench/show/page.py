@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
+from flair_bench.results import check_folder
 from flair_bench.show import plots
 from flair_bench.show.chapters.order import chapters
 from flair_bench.show.recipes import RECIPES
 from flair_bench.show.summary import computed_bounds, every_run, machines
+from flair_engine.errors import OutputError
+from flair_engine.overwriting import refuse_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from matplotlib.figure import Figure
 
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from flair_bench.show.tables import Chapter, Table
 
 DPI = 110
+TITLE = "<title>flair-engine, measured</title>"
+"""What tells our page from others."""
 CSS = """
 :root { color-scheme: light; }
 body { font: 16px/1.55 system-ui, sans-serif; color: #1d2733; background: #fff;
@@ -44,6 +51,21 @@ p.source { color: #66747f; font-size: .86rem; }
 """
 
 
+def check_page(path: Path, inputs: Iterable[Path]) -> None:
+    """Raise OutputError unless a page can be put at `path`: nothing but another is replaced."""
+    refuse_inputs([path], map(str, inputs))
+    check_folder(path)
+    if os.path.lexists(path) and not _is_page(path):
+        raise OutputError(
+            f"{path}: exists already and is no page of flair-bench",
+            "give a name that does not exist",
+        )
+
+
+def _is_page(path: Path) -> bool:
+    return path.is_file() and TITLE.encode() in path.read_bytes()
+
+
 def html(results: Sequence[Result]) -> str:
     """Return the page: every run, a part per machine, then the machines nobody measured."""
     body = ["<h1>flair-engine, measured</h1>", _table(every_run(results))]
@@ -62,9 +84,7 @@ def html(results: Sequence[Result]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
-        f"<title>flair-engine, measured</title><style>{CSS}</style></head><body>"
-        + "\n".join(body)
-        + "</body></html>\n"
+        f"{TITLE}<style>{CSS}</style></head><body>" + "\n".join(body) + "</body></html>\n"
     )
 
 

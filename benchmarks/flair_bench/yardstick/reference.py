@@ -177,15 +177,16 @@ def run_best(
     """Write the map of `raster`, values 1..19, with reading one strip ahead."""
     slots = cast("Sequence[Slot]", [TorchSlot(network, batch, spec, kind) for _ in range(2)])
     opened = open_inputs(spec, Inputs(images=(str(raster),)), ReadOptions())
-    grid = tile_grid(spec, opened.raster)
+    (sheet,) = opened.sheets
+    grid = tile_grid(spec, sheet.raster)
     whole = area_of(grid, None)
     strips = read_strips(
-        opened.raster, whole, whole.rows, threads=os.cpu_count() or 1, counter=ReadCounter()
+        sheet.raster, whole, whole.rows, threads=os.cpu_count() or 1, counter=ReadCounter()
     )
     profile: dict[str, Any] = {"tiled": True, "blockxsize": BLOCK_PX, "blockysize": BLOCK_PX}
     with rasterio.open(
         output, "w", driver="GTiff", count=1, dtype="uint8", height=grid.height, width=grid.width,
-        crs=opened.pixel_grid.crs, transform=opened.pixel_grid.transform, compress="deflate",
+        crs=sheet.pixel_grid.crs, transform=sheet.pixel_grid.transform, compress="deflate",
         num_threads="all_cpus", **profile,
     ) as dataset:  # fmt: skip
         for strip in label_strips(prefetched(strips), grid, slots, output_bands(spec)):

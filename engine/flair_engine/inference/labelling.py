@@ -14,7 +14,7 @@ import numpy as np
 from flair_engine.inference.stream import stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from flair_engine.grid import Grid, Window
     from flair_engine.inference.base import Slot
@@ -59,14 +59,14 @@ def label_strips(
     grid: Grid,
     slots: Sequence[Slot],
     output_bands: Mapping[str, int],
-    selected: np.ndarray | None = None,
+    is_wanted: Callable[[int, int], bool] | None = None,
 ) -> Iterator[LabelledStrip]:
     """Run the tiles of every strip and put the cores together, cut at the raster's edge.
 
-    `output_bands` says how many bands each output has. A core that is not `selected` (bool [rows,
-    cols] of cores) or has no valid pixel is not inferred; pixels that are not valid become 0.
+    `output_bands` says how many bands each output has. A core (i, j) that is not wanted or has no
+    valid pixel is not inferred; pixels that are not valid become 0.
     """
-    return _put_together(stream(_taken_apart(strips, grid, selected), slots), output_bands)
+    return _put_together(stream(_taken_apart(strips, grid, is_wanted), slots), output_bands)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +86,7 @@ class _Destination:
 
 
 def _taken_apart(
-    strips: Iterable[PixelStrip], grid: Grid, selected: np.ndarray | None
+    strips: Iterable[PixelStrip], grid: Grid, is_wanted: Callable[[int, int], bool] | None
 ) -> Iterator[tuple[_Destination, np.ndarray | None]]:
     """Yield the destinations of every strip in order, each with its tile where it has a core."""
     for strip in strips:
@@ -94,7 +94,7 @@ def _taken_apart(
         wanted = [
             (j, valid_hw)
             for j in strip.cores
-            if (selected is None or selected[i, j])
+            if (is_wanted is None or is_wanted(i, j))
             and ((valid_hw := strip.core_valid(j)) is None or valid_hw.any())
         ]
         if not wanted:

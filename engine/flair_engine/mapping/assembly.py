@@ -16,20 +16,20 @@ def assembled(
     load_strip: Callable[[int, int, str], np.ndarray],
     name: str,
     window: Window,
-    panels: Sequence[Cores],
+    panels: Sequence[tuple[int, Cores]],
+    bands: int,
 ) -> np.ndarray:
     """Return uint8 [bands, h, w] of raster `window` from the strips of panels, 0 outside them.
 
-    `load_strip` returns output `name` of a strip, uint8 [bands, h, w], by the panel's left column
-    and the row of cores.
+    Panels come with their numbers. `load_strip` returns output `name` of a strip, uint8 [bands, h,
+    w], by the panel's number and the row of cores.
     """
     parts = [
-        (panel.strip(i), load_strip(panel.left, i, name))
-        for panel in panels
+        (panel.strip(i), load_strip(number, i, name))
+        for number, panel in panels
         if panel.window.left < window.right and panel.window.right > window.left
         for i in _rows(panel, window)
     ]
-    bands = parts[0][1].shape[0] if parts else 1
     pixels_bhw = np.zeros((bands, window.height, window.width), np.uint8)
     for strip, strip_bhw in parts:
         common = strip.intersection(window)

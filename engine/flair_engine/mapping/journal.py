@@ -21,17 +21,18 @@ from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 import filelock
-import numpy as np
 
 from flair_engine.durable import sync, write_whole
 from flair_engine.errors import OutputError, WriteError
 from flair_engine.mapping.run_lengths import count_packed, pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-JOURNAL_SCHEMA = 1
+    import numpy as np
+
+JOURNAL_SCHEMA = 2
 """Number of the layout of the two files; CONTRIBUTING.md says when it goes up."""
 
 RUN_FILE = "run.json"
@@ -42,8 +43,8 @@ STRIPS_FILE = "strips.bin"
 class Entry:
     """One record: one output of one strip."""
 
-    left: int
-    """First raster column; names the panel."""
+    panel: int
+    """Number of the panel in the run."""
     i: int
     """Row of cores."""
     name: str
@@ -108,9 +109,9 @@ class Journal(AbstractContextManager["Journal"]):
             self.close()
             raise
 
-    def append(self, left: int, i: int, outputs: Mapping[str, np.ndarray]) -> None:
+    def append(self, panel: int, i: int, outputs: Mapping[str, np.ndarray]) -> None:
         """Put the outputs of a finished strip on disk. Raises WriteError."""
-        records = [_record(left, i, name, array) for name, array in outputs.items()]
+        records = [_record(panel, i, name, array) for name, array in outputs.items()]
         try:
             self._strips.seek(self._end)
             for _, line, packed in records:
@@ -124,18 +125,18 @@ class Journal(AbstractContextManager["Journal"]):
                 self._note(entry, self._end + len(line))
             self._changed.notify_all()
 
-    def load(self, left: int, i: int, name: str) -> np.ndarray:
+    def load(self, panel: int, i: int, name: str) -> np.ndarray:
         """Return uint8 [bands, rows, columns] of an output of a strip; wait for it to be finished.
 
         Raises WriteError where it is damaged, AbandonedError once the run is abandoned.
         """
         began = time.perf_counter()
         with self._changed:
-            self._changed.wait_for(lambda: self._abandoned or (left, i, name) in self._records)
+            self._changed.wait_for(lambda: self._abandoned or (panel, i, name) in self._records)
         self.waited_s += time.perf_counter() - began
         if self._abandoned:
-            raise AbandonedError(f"strip {i} at column {left} is not wanted any more")
-        return unpack(self._packed(left, i, name), self._records[left, i, name][0].shape)
+            raise AbandonedError(f"strip {i} of panel {panel} is not wanted any more")
+        return unpack(self._packed(panel, i, name), self._records[panel, i, name][0].shape)
 
     def abandon(self) -> None:
         """Let `load` wait no longer: no strips will come."""
@@ -143,17 +144,18 @@ class Journal(AbstractContextManager["Journal"]):
             self._abandoned = True
             self._changed.notify_all()
 
-    def count_values(self, name: str) -> np.ndarray:
-        """Return how many pixels of an output have each value, int64 [256]. Raises WriteError."""
-        counts = np.zeros(256, np.int64)
-        for left, i, output in self._records:
+    def counts(self, name: str) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        """Yield of each strip its (panel, i) and how many pixels of an output have each value.
+
+        Counts are int64 [256]. Raises WriteError where a strip is damaged.
+        """
+        for panel, i, output in self._records:
             if output == name:
-                counts += count_packed(self._packed(left, i, name))
-        return counts
+                yield (panel, i), count_packed(self._packed(panel, i, name))
 
     def finished(self, outputs: tuple[str, ...]) -> set[tuple[int, int]]:
-        """Return the (left, i) of the strips that have every output."""
-        strips = {(left, i) for left, i, _ in self._records}
+        """Return the (panel, i) of the strips that have every output."""
+        strips = {(panel, i) for panel, i, _ in self._records}
         return {s for s in strips if all((*s, name) in self._records for name in outputs)}
 
     def remove(self) -> None:
@@ -162,7 +164,7 @@ class Journal(AbstractContextManager["Journal"]):
         Renamed first, so that a kill meanwhile leaves no run that looks unfinished.
         """
         self.close()
-        done = self.folder.with_name(f"{self.folder.name}.done")
+        done = done_folder(self.folder)
         shutil.rmtree(done, ignore_errors=True)  # what an earlier kill left
         self.folder.replace(done)
         shutil.rmtree(done)
@@ -213,12 +215,9 @@ class Journal(AbstractContextManager["Journal"]):
         self._open("r+b")
         size = os.fstat(self._strips.fileno()).st_size
         while line := self._strips.readline():
+            entry = _entry(line)
             start = self._end + len(line)
-            if not line.endswith(b"\n"):
-                break
-            fields = json.loads(line)
-            entry = Entry(**{**fields, "shape": tuple(fields["shape"])})
-            if start + entry.length > size:
+            if entry is None or start + entry.length > size:
                 break
             self._note(entry, start)
             self._strips.seek(self._end)
@@ -227,14 +226,18 @@ class Journal(AbstractContextManager["Journal"]):
     def _drop_torn(self) -> None:
         """Cut off what follows the last whole record.
 
-        Records before the last were on disk before it was begun; the last may hold holes.
+        Strips before the last were on disk before it was begun; any record of the last may hold
+        holes.
         """
-        if self._records:
-            last = list(self._records)[-1]
-            entry, start = self._records[last]
+        last = next(reversed(self._records), None)
+        of_strip = [key for key in self._records if last and key[:2] == last[:2]]
+        for number, key in enumerate(of_strip):
+            entry, start = self._records[key]
             if self._whole(entry, start) is None:
-                del self._records[last]
+                for torn in of_strip[number:]:
+                    del self._records[torn]
                 self._end = start - len(_line(entry))
+                break
         self._strips.truncate(self._end)
 
     def _open(self, mode: str) -> None:
@@ -246,14 +249,14 @@ class Journal(AbstractContextManager["Journal"]):
         self._files.append(self._reading)
 
     def _note(self, entry: Entry, start: int) -> None:
-        self._records[entry.left, entry.i, entry.name] = entry, start
+        self._records[entry.panel, entry.i, entry.name] = entry, start
         self._end = start + entry.length
 
-    def _packed(self, left: int, i: int, name: str) -> bytes:
-        packed = self._whole(*self._records[left, i, name])
+    def _packed(self, panel: int, i: int, name: str) -> bytes:
+        packed = self._whole(*self._records[panel, i, name])
         if packed is None:
             raise WriteError(
-                f"{self.folder / STRIPS_FILE}: strip {i} at column {left} was damaged on disk",
+                f"{self.folder / STRIPS_FILE}: strip {i} of panel {panel} was damaged on disk",
                 "start again with --overwrite",
             )
         return packed
@@ -265,16 +268,21 @@ class Journal(AbstractContextManager["Journal"]):
         return packed if zlib.crc32(packed) == entry.crc32 else None
 
 
+def done_folder(folder: Path) -> Path:
+    """Return what the folder of a run is called while it is deleted."""
+    return folder.with_name(f"{folder.name}.done")
+
+
 def unfinished(folder: Path) -> bool:
     """Return whether `folder` holds a run that has finished some of its strips."""
     strips = folder / STRIPS_FILE
     return (folder / RUN_FILE).exists() and strips.exists() and strips.stat().st_size > 0
 
 
-def _record(left: int, i: int, name: str, array: np.ndarray) -> tuple[Entry, bytes, bytes]:
+def _record(panel: int, i: int, name: str, array: np.ndarray) -> tuple[Entry, bytes, bytes]:
     packed = pack(array)
     entry = Entry(
-        left=left,
+        panel=panel,
         i=i,
         name=name,
         shape=array.shape,
@@ -282,6 +290,15 @@ def _record(left: int, i: int, name: str, array: np.ndarray) -> tuple[Entry, byt
         crc32=zlib.crc32(packed),
     )
     return entry, _line(entry), packed
+
+
+def _entry(line: bytes) -> Entry | None:
+    """Return what a line of the journal says, None where it was not written whole."""
+    try:
+        fields = json.loads(line)
+        return Entry(**{**fields, "shape": tuple(fields["shape"])})
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _line(entry: Entry) -> bytes:

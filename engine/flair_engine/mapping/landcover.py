@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,11 +23,20 @@ from flair_engine.durable import publish
 from flair_engine.errors import WriteError, first_line
 from flair_engine.grid import Window
 from flair_engine.mapping.legend import NODATA, category_names, qgis_style, rgba
+from flair_engine.mapping.standing import (
+    foreign_style,
+    gdal_sidecars,
+    is_map,
+    names_of,
+    stands,
+    style_of,
+)
 from flair_engine.mapping.targets import output_path
 from flair_engine.overlap import prefetched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from rasterio.crs import CRS
     from rasterio.io import DatasetReader, DatasetWriter
@@ -64,7 +72,8 @@ def write_maps(
 
     `labels` go to its path, the others to rasters of their own beside it. `read` returns uint8
     [bands, h, w] of an output and a window of it; `folder` is on the same file system as the
-    target. Raises WriteError where the disk refuses; what was at the path is then still there.
+    target. Old maps go with what GDAL has put beside them; a style that is not ours is kept. Raises
+    WriteError where the disk refuses; what was at the path is then still there.
     """
     path = target.path
     made: list[tuple[Path, Path]] = []
@@ -75,21 +84,41 @@ def write_maps(
         if style.cog:
             temporary = _as_cog(temporary, name)
         made.append((temporary, raster))
-    sidecars = {
-        f"{path}.aux.xml": category_names(style.spec, style.values),
-        str(path.with_suffix(".qml")): qgis_style(style.spec, style.values),
-    }
     try:
-        for sidecar, text in sidecars.items():
-            temporary = folder / Path(sidecar).name
+        for sidecar, text in _sidecars(path, style).items():
+            temporary = folder / sidecar.name
             temporary.write_text(text, encoding="utf-8")
-            made.append((temporary, Path(sidecar)))
+            made.append((temporary, sidecar))
         # `labels` is the first output: its name comes last.
-        publish(sorted(made, key=lambda pair: pair[1] == path))
+        files = sorted(made, key=lambda pair: pair[1] == path)
+        publish(files, remove=_stale([output_path(path, name) for name in style.spec.outputs]))
     except OSError as error:
         raise WriteError(
             f"{path}: cannot be put in place ({error.strerror})", "mend that, then use --resume"
         ) from error
+
+
+def _sidecars(path: Path, style: MapStyle) -> dict[Path, str]:
+    """Return the texts that stand beside the labels; a style that is not ours stays as it is."""
+    texts = {names_of(path): category_names(style.spec, style.values)}
+    if not foreign_style(path):
+        texts[style_of(path)] = qgis_style(style.spec, style.values)
+    return texts
+
+
+def _stale(rasters: Sequence[Path]) -> list[Path]:
+    """Return what GDAL would take for parts of the new maps but belongs to the old.
+
+    Raises WriteError where something that is no map has come to a map's name during the run.
+    """
+    replaced = [raster for raster in rasters if stands(raster)]
+    for raster in replaced:
+        if not is_map(raster):
+            raise WriteError(
+                f"{raster}: came during the run and is no map of flair-engine",
+                "move it away, then use --resume",
+            )
+    return [sidecar for raster in replaced for sidecar in gdal_sidecars(raster)]
 
 
 def _write_map(

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 NODATA = {"flair": 0, "zero-based": 255}
 """Value of what is not mapped, by how labels are written."""
 
+STYLE_MARK = "<!--style of flair-engine-->"
+"""What tells our style from others: QGIS ignores it, and drops it where a user saves another."""
+NAMES_MARK = '<Metadata domain="flair-engine">'
+"""What tells our class names from others: GDAL shows it to nobody, and keeps it beside statistics
+that it adds."""
+
 
 def category_names(spec: ModelSpec, values: LabelValues) -> str:
     """Return GDAL's PAM sidecar: category n names pixel value n. rasterio cannot write it."""
@@ -20,6 +26,8 @@ def category_names(spec: ModelSpec, values: LabelValues) -> str:
     if not shift:
         names[NODATA["flair"]] = "no data"
     root = ET.Element("PAMDataset")
+    mark = ET.SubElement(root, "Metadata", domain="flair-engine")
+    ET.SubElement(mark, "MDI", key="names").text = spec.name
     band = ET.SubElement(root, "PAMRasterBand", band="1")
     categories = ET.SubElement(band, "CategoryNames")
     for value in range(max(names) + 1):
@@ -51,7 +59,7 @@ def qgis_style(spec: ModelSpec, values: LabelValues) -> str:
             label=entry.name,
         )
     ET.indent(root)
-    return "<!DOCTYPE qgis>\n" + ET.tostring(root, encoding="unicode") + "\n"
+    return f"<!DOCTYPE qgis>\n{STYLE_MARK}\n" + ET.tostring(root, encoding="unicode") + "\n"
 
 
 def rgba(color: str) -> tuple[int, int, int, int]:

@@ -17,9 +17,7 @@ import numpy as np
 from flair_engine.grid import Window, reflected
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from flair_engine.reading.layers import Layer, Raster
+    from flair_engine.reading.layers import Raster
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,10 +63,8 @@ class Canvas:
         raster: Raster,
         rows: range,
         cols: range,
-        stacked: Sequence[np.ndarray],
         memory: Memory,
     ) -> None:
-        """`stacked` says of each product what `overlapping` does of its layers."""
         shape = len(rows), len(cols)
         self.rows, self.cols = rows, cols
         self.image_bhw = memory.array((raster.count, *shape))
@@ -87,11 +83,12 @@ class Canvas:
         """By product, what was put of layers that overlap no other."""
         self._holes: dict[int, np.ndarray] = {}
         """By product bool [h, w], True where such a part is not valid."""
-        self._stacked = stacked
-        self._highest = {
+        self._lost: dict[int, np.ndarray] = {}
+        """By product bool [h, w], True where a part could not be decoded."""
+        self._seen = {
             number: np.zeros(shape, np.uint32)
-            for number, layers in enumerate(stacked)
-            if layers.any()
+            for number, product in enumerate(raster.products)
+            if product.stacked.any()
         }
         """Which of a product's overlapping layers is seen, counted from 1; 0 is none."""
         self._lock = threading.Lock()
@@ -102,22 +99,27 @@ class Canvas:
         Called from many threads, with parts that lie apart or belong to other layers.
         """
         layer = self._raster.products[part.product].layers[part.order]
-        if self._stacked[part.product][part.order]:
-            self._put_above(part, *layer.read(part.window))
+        if self._raster.products[part.product].stacked[part.order]:
+            pixels = layer.read(part.window)
+            self._stack(part, pixels.image_bhw, pixels.valid_hw)
         else:
-            _, valid_hw = layer.read(part.window, self._pixels(part))
-            self._cover(part, None if valid_hw is None else ~valid_hw)
+            pixels = layer.read(part.window, self._pixels(part))
+            self._cover(part, None if pixels.valid_hw is None else ~pixels.valid_hw)
+        if pixels.lost_hw is not None:
+            self._lose(part, pixels.lost_hw)
 
     def take(self, other: Canvas, part: Part) -> None:
         """Copy what was put into another canvas, finished there or not."""
         there = other._place(part)
-        if self._stacked[part.product][part.order]:
-            seen_hw = other._highest[part.product][there] == part.order + 1
-            self._put_above(part, other._pixels(part), seen_hw)
+        if self._raster.products[part.product].stacked[part.order]:
+            seen_hw = other._seen[part.product][there] == part.order + 1
+            self._stack(part, other._pixels(part), seen_hw)
         else:
             self._pixels(part)[...] = other._pixels(part)
             holes = other._holes.get(part.product)
             self._cover(part, None if holes is None else holes[there])
+        if part.product in other._lost:
+            self._lose(part, other._lost[part.product][there])
 
     def finish(self, until: int) -> np.ndarray | None:
         """Finish the rows above `until`, all of whose pixels inside the raster have been put.
@@ -172,18 +174,26 @@ class Canvas:
                     self._holes[part.product] = np.zeros(self._invalid_hw.shape, bool)
                 self._holes[part.product][rows, cols] = hole_hw
 
-    def _put_above(self, part: Part, pixels_bhw: np.ndarray, valid_hw: np.ndarray | None) -> None:
-        """Put pixels of a layer that overlaps others where no higher one is seen."""
+    def _stack(self, part: Part, pixels_bhw: np.ndarray, valid_hw: np.ndarray | None) -> None:
+        """Put pixels of a layer that overlaps others where no earlier one is seen."""
         rows, cols = self._place(part)
-        highest_hw = self._highest[part.product][rows, cols]
+        before_hw = self._seen[part.product][rows, cols]
         with self._lock:
-            seen_hw = highest_hw <= part.order
+            first_hw = before_hw == 0
+            seen_hw = first_hw | (before_hw > part.order + 1)
             if valid_hw is not None:
                 seen_hw &= valid_hw
             np.copyto(self._pixels(part), pixels_bhw, where=seen_hw)
-            first_hw = seen_hw & (highest_hw == 0)
-            self._uncovered_px[part.product][rows] -= np.count_nonzero(first_hw, axis=1)
-            highest_hw[seen_hw] = part.order + 1
+            self._uncovered_px[part.product][rows] -= np.count_nonzero(seen_hw & first_hw, axis=1)
+            before_hw[seen_hw] = part.order + 1
+
+    def _lose(self, part: Part, lost_hw: np.ndarray) -> None:
+        """Note pixels of a part that could not be decoded, bool [h, w]."""
+        rows, cols = self._place(part)
+        with self._lock:
+            if part.product not in self._lost:
+                self._lost[part.product] = np.zeros(self._invalid_hw.shape, bool)
+            self._lost[part.product][rows, cols] |= lost_hw
 
     def _missing(self, number: int, where: Window) -> np.ndarray | None:
         """Return bool [h, w], True where no layer of a product is valid; None for nowhere.
@@ -199,8 +209,8 @@ class Canvas:
             missing_hw[covered.slices] = False
         if number in self._holes:
             missing_hw |= self._holes[number][rows, cols]
-        if number in self._highest:
-            missing_hw[self._highest[number][rows, cols] > 0] = False
+        if number in self._seen:
+            missing_hw[self._seen[number][rows, cols] > 0] = False
         return missing_hw
 
     def _slices(self, where: Window) -> tuple[slice, slice]:
@@ -214,17 +224,23 @@ class Canvas:
         where = Window(top=inside.start, left=across.start, height=len(inside), width=len(across))
         rows, cols = self._slices(where)
         image_bhw, invalid_hw = self.image_bhw[:, rows, cols], self._invalid_hw[rows, cols]
-        missing = [
-            (product, found_hw)
-            for number, product in enumerate(self._raster.products)
+        missing = {
+            number: found_hw
+            for number in range(len(self._raster.products))
             if (found_hw := self._missing(number, where)) is not None
-        ]
-        flawed = any(product.required for product, _ in missing)
-        for product, found_hw in missing:
-            if product.required:
+        }
+        flawed = False
+        for number, found_hw in missing.items():
+            if self._raster.products[number].required:
+                flawed = True
                 invalid_hw |= found_hw
+            elif number in self._lost:
+                # Height that is there and cannot be decoded is not height 0.
+                flawed = True
+                invalid_hw |= found_hw & self._lost[number][rows, cols]
         missing_hw: np.ndarray | None = None
-        for product, found_hw in missing:
+        for number, found_hw in missing.items():
+            product = self._raster.products[number]
             if not product.required:
                 image_bhw[product.bands][:, found_hw] = 0
                 missing_hw = found_hw & ~invalid_hw
@@ -253,18 +269,6 @@ class Canvas:
         if self._flawed[source].any():
             self._flawed[target] = self._flawed[source]
             self._invalid_hw[target] = self._invalid_hw[source]
-
-
-def overlapping(layers: Sequence[Layer]) -> np.ndarray:
-    """Return bool [layers], True for those that overlap another."""
-    windows = [layer.window for layer in layers]
-    edges = np.array([(w.top, w.bottom, w.left, w.right) for w in windows]).reshape(-1, 4)
-    top, bottom, left, right = edges.T
-    met = [
-        (top < w.bottom) & (bottom > w.top) & (left < w.right) & (right > w.left) for w in windows
-    ]
-    # Every window meets itself.
-    return np.array([np.count_nonzero(others) > 1 for others in met], bool)
 
 
 def _local(positions: range, origin: range) -> slice:

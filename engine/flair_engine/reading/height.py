@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rasterio.errors import RasterioError
 
-from flair_engine.errors import ReadError, SourceError, first_line
 from flair_engine.grid import Window
 from flair_engine.manifest import COUNTS_PER_METRE
-from flair_engine.reading.files import FileInfo, FileLayer, choose_bands, describe, short
-from flair_engine.reading.warp import joined_infos, warper
+from flair_engine.reading.layers import Pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
-    from flair_engine.options import OnError
-    from flair_engine.reading.layers import Pixels
-    from flair_engine.reading.pixel_grid import PixelGrid
+    from flair_engine.reading.mosaic import Mosaic
     from flair_engine.reading.strips import Strip
 
 LOWEST_TALL = 25
@@ -37,16 +34,16 @@ ENOUGH_PIXELS = 4_000_000
 
 
 def check_heights(
-    strips: Iterable[Strip], band: int, notify: Callable[[str], None]
+    strips: Iterable[Strip], check: HeightCheck, notify: Callable[[str], None]
 ) -> Iterator[Strip]:
-    """Pass strips on; `notify` where elevation `band` of the first cannot be height counts."""
-    check = HeightCheck(band)
+    """Pass strips on; `notify` where the elevation of the first of a run cannot be height counts.
+
+    Where a run ends before there are enough pixels, `check.warning()` is left to be asked.
+    """
     for strip in strips:
         if warning := check.observe(strip):
             notify(warning)
         yield strip
-    if warning := check.warning():
-        notify(warning)
 
 
 class HeightCheck:
@@ -87,26 +84,23 @@ class HeightCheck:
         if tall < LOWEST_TALL:
             return (
                 f"the elevation band hardly exceeds {tall}. {expected}that is "
-                f"{tall / COUNTS_PER_METRE:.1f} m; if it is in metres, give --dsm and --dtm"
+                f"{tall / COUNTS_PER_METRE:.1f} m; if it holds metres in 8 bits, make them Float32 "
+                "(gdal_translate -ot Float32), which --ndsm takes for metres"
             )
         return None
 
 
 class HeightLayer:
-    """Surface minus terrain, both warped (bilinear) to the grid as they are read."""
+    """Height counts of a surface above a terrain, or of heights above ground themselves."""
 
-    def __init__(
-        self,
-        pixel_grid: PixelGrid,
-        dsm: Sequence[FileInfo],
-        dtm: Sequence[FileInfo],
-        on_error: OnError = "stop",
-    ) -> None:
-        self.name = f"height ({short(dsm[0].name)} - {short(dtm[0].name)})"
-        self.window = Window(top=0, left=0, height=pixel_grid.height, width=pixel_grid.width)
+    def __init__(self, surface: Mosaic, terrain: Mosaic | None = None) -> None:
+        """Take mosaics in metres on the raster's grid; without `terrain` the surface is nDSM."""
+        models = [model for model in (surface, terrain) if model]
+        self.name = f"height ({' - '.join(model.name for model in models)})"
+        self.window = reduce(Window.intersection, (model.window for model in models))
         self.count = 1
-        self._models = [_Elevation(pixel_grid, infos, on_error) for infos in (dsm, dtm)]
-        self.block_px = self._models[0].block_px
+        self.block_px = surface.sources[0].block_px
+        self._models = models
 
     @property
     def skipped_blocks(self) -> int:
@@ -114,45 +108,22 @@ class HeightLayer:
         return sum(model.skipped_blocks for model in self._models)
 
     def read(self, part: Window, out_bhw: np.ndarray | None = None) -> Pixels:
-        """Return height counts uint8 [1, h, w] and where both models are known; see Layer."""
-        (dsm_m, known), (dtm_m, known_too) = (model.read_metres(part) for model in self._models)
-        counts_bhw = encode_height(dsm_m, dtm_m)[None]
+        """Return height counts uint8 [1, h, w] and where they are known; see Layer."""
+        here = replace(part, top=part.top + self.window.top, left=part.left + self.window.left)
+        read = [model.read(here) for model in self._models]
+        terrain_m = read[1].image_bhw if len(read) > 1 else np.zeros((), np.float32)
+        counts_bhw = encode_height(read[0].image_bhw, terrain_m)
         if out_bhw is not None:
             out_bhw[...] = counts_bhw
-        return counts_bhw, known & known_too
+        valid = [pixels.valid_hw for pixels in read if pixels.valid_hw is not None]
+        lost = [pixels.lost_hw for pixels in read if pixels.lost_hw is not None]
+        return Pixels(
+            counts_bhw if out_bhw is None else out_bhw,
+            np.logical_and.reduce(valid) if valid else None,
+            np.logical_or.reduce(lost) if lost else None,
+        )
 
     def close(self) -> None:
         """Close both models' files; see Layer."""
         for model in self._models:
             model.close()
-
-
-class _Elevation(FileLayer):
-    """One elevation model in metres on the grid."""
-
-    def __init__(self, pixel_grid: PixelGrid, infos: Sequence[FileInfo], on_error: OnError) -> None:
-        placed = joined_infos(infos)
-        if placed is None:
-            raise SourceError(
-                f"{short(infos[0].name)}: is on another grid than {len(infos) - 1} files given "
-                "with it",
-                "warp them to one with gdalwarp first",
-            )
-        opener = warper(pixel_grid, placed, (1,))
-        info = describe(infos[0].name, opener)
-        super().__init__(info, choose_bands(info, (1,)), on_error=on_error, opener=opener)
-        self.name = infos[0].name
-
-    def read_metres(self, part: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Return float32 [h, w] metres, 0 where unknown, and bool [h, w] where known."""
-        dataset = self._dataset()
-        try:
-            metres, alpha = dataset.read((1, dataset.count), window=part.slices)
-        except RasterioError as error:
-            raise ReadError(
-                f"{short(self.name)}: elevation of image rows {part.top} to {part.bottom - 1}, "
-                f"columns {part.left} to {part.right - 1} cannot be decoded ({first_line(error)})",
-                "fetch the file again",
-            ) from error
-        known = (alpha > 0) & np.isfinite(metres)
-        return np.where(known, metres, 0), known

@@ -1,231 +1,292 @@
-"""Names that a user gives, put together to one raster: products, bands, grid."""
+"""Names that a user gives, put together to rasters: products, bands, pixel grids."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flair_engine.errors import SourceError
 from flair_engine.grid import Window
 from flair_engine.manifest import ELEVATION
-from flair_engine.reading.files import describe_all
+from flair_engine.reading.bands import Chosen
 from flair_engine.reading.height import HeightLayer
 from flair_engine.reading.layers import Product, Raster
-from flair_engine.reading.pixel_grid import PixelGrid, pixel_grid_of, span
+from flair_engine.reading.mosaic import Mosaic
+from flair_engine.reading.pixel_grid import (
+    PixelGrid,
+    differs,
+    pixel_grid_of,
+    sampling_m,
+    span,
+    wrong_sampling,
+)
+from flair_engine.reading.products import IMAGES, Given, given_products, place_of
+from flair_engine.reading.sheets import (
+    apart_from_one_another,
+    check_box,
+    check_no_rivals,
+    check_placed,
+)
+from flair_engine.reading.told import (
+    band_notices,
+    crs_notices,
+    extent_notices,
+    overlap_notices,
+    place_notices,
+    warp_notices,
+)
 from flair_engine.reading.warp import layers_on
-from flair_engine.tolerances import EXTENT_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Inputs, ReadOptions
     from flair_engine.reading.files import FileInfo
-    from flair_engine.reading.layers import Layer
-
-SUPPLIES = {"rvb": ("red", "green", "blue"), "irc": ("nir",), "ndsm": (ELEVATION,)}
-"""Bands a product supplies: RVB in its own order, of IRC (near infrared, red, green) the first."""
+    from flair_engine.reading.layers import GridSource, Layer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Opened:
-    """Inputs on one grid, ready to be read."""
+class Sheet:
+    """A raster, and the delivered files whose pixels it shows."""
 
     raster: Raster
     pixel_grid: PixelGrid
     delivered: tuple[tuple[str, Window], ...]
     """The leading product's files and the pixels each covers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opened:
+    """Inputs ready to be read."""
+
+    sheets: tuple[Sheet, ...]
+    """One mosaic; or several, of files that cover one another."""
     files: tuple[str, ...]
     """Every file, those inside VRTs too."""
-    notices: list[str] = field(default_factory=list)
+    notices: list[str]
+    found: deque[str] = field(default_factory=deque)
+    """What is to be told of pixels read so far; many threads append."""
 
     @property
     def skipped_blocks(self) -> int:
         """Blocks that could not be decoded and were left out."""
-        layers = (layer for product in self.raster.products for layer in product.layers)
-        return sum(layer.skipped_blocks for layer in layers)
+        return sum(layer.skipped_blocks for layer in self._layers)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that the sources are stored in."""
+        return sum(sheet.raster.blocks for sheet in self.sheets)
+
+    @property
+    def _layers(self) -> list[Layer]:
+        products = [product for sheet in self.sheets for product in sheet.raster.products]
+        return [layer for product in products for layer in product.layers]
 
     def close(self) -> None:
         """Close every file."""
-        for product in self.raster.products:
-            for layer in product.layers:
-                layer.close()
+        for layer in self._layers:
+            layer.close()
 
 
-def open_inputs(spec: ModelSpec, inputs: Inputs, options: ReadOptions) -> Opened:
+def open_inputs(
+    spec: ModelSpec, inputs: Inputs, options: ReadOptions, *, apart: bool = False
+) -> Opened:
     """Describe every file, put all on one grid and check that the model can be run on it.
 
-    Raises SourceError with the one thing to mend first.
+    With `apart` leading files that cover one another by more than a seam come to sheets of their
+    own. Raises SourceError with the one thing to mend first.
     """
-    groups = _groups(spec, inputs, options)
-    infos = {name: describe_all(inputs.given[name]) for name in (*groups, *_heights(inputs))}
-    leading = next(iter(groups))
-    own = _own_bands(spec, inputs)
-    for name, numbers in groups.items():
-        for info in infos[name]:
-            _check_bands(info, numbers, own)
-    pixel_grid = pixel_grid_of(
-        infos[leading],
-        [info for group in infos.values() for info in group],
+    products = given_products(spec, inputs, options)
+    leading = products[0]
+    check_placed(leading.infos, apart=apart)
+    _check_sampling(products, spec.gsd_m, options)
+    pixel_grid = _grid_of(leading, products, spec, options)
+    products, notices = _with_crs(products, pixel_grid)
+    everything = [info for product in products for info in product.infos]
+    notices = [
+        *band_notices(products, options),
+        *place_notices(leading.infos, options),
+        *crs_notices(pixel_grid, everything),
+        *notices,
+    ]
+    windows = [span(info, pixel_grid, info.name) for info in leading.infos]
+    found: deque[str] = deque()
+    if apart:
+        sheets = _sheets(spec, products, windows, pixel_grid, options, found)
+    else:
+        check_box(leading.infos, windows)
+        sheets = [_sheet(spec, products, pixel_grid, options, found)]
+    if leading.infos[0].placed:
+        notices += overlap_notices(leading.infos, windows, apart=apart)
+    if not options.resample:
+        notices += warp_notices(pixel_grid, products)
+    if len(sheets) == 1:
+        notices += extent_notices(sheets[0].raster, _product_names(products))
+    return Opened(
+        sheets=tuple(sheets),
+        files=tuple(sorted({file for info in everything for file in info.files})),
+        notices=list(dict.fromkeys(notices)),
+        found=found,
+    )
+
+
+def _check_sampling(products: Sequence[Given], gsd_m: float, options: ReadOptions) -> None:
+    """Raise SourceError for the first image that is sampled otherwise than the model was trained.
+
+    Heights may be: they are smooth, and coarser everywhere.
+    """
+    if options.resample or options.gsd_m:
+        return
+    for product in products:
+        for info in product.infos if product.name in IMAGES else ():
+            # Without a CRS it cannot be told, nor be put beside the others: refused there.
+            if info.crs or info is products[0].infos[0]:
+                size_m = sampling_m(info, gsd_m=gsd_m)
+                if differs(size_m, gsd_m):
+                    raise wrong_sampling(info, size_m, gsd_m)
+
+
+def _grid_of(
+    leading: Given, products: Sequence[Given], spec: ModelSpec, options: ReadOptions
+) -> PixelGrid:
+    return pixel_grid_of(
+        leading.infos,
+        [info for product in products for info in product.infos],
         gsd_m=spec.gsd_m,
         assumed_gsd_m=options.gsd_m,
         resample=options.resample,
     )
-    notices = _crs_notices(pixel_grid, infos)
-    products = [
-        _image_product(spec, pixel_grid, name, numbers, infos[name], options)
-        for name, numbers in groups.items()
-    ]
-    notices += _extent_notices(pixel_grid, products, list(groups))
-    if inputs.dsm:
-        layer = HeightLayer(pixel_grid, infos["dsm"], infos["dtm"], options.on_error)
-        position = spec.bands.index(ELEVATION)
-        products.append(
-            Product(bands=slice(position, position + 1), layers=[layer], required=False)
+
+
+def _with_crs(products: Sequence[Given], pixel_grid: PixelGrid) -> tuple[list[Given], list[str]]:
+    """Lend the map's CRS to heights without one whose coordinates fall on it, and tell of it.
+
+    Elevation models are delivered as text (.asc), which cannot hold a CRS.
+    """
+    notices = []
+    lent = []
+    for product in products:
+        files = [
+            Chosen(_lent(file.info, pixel_grid), file.choice)
+            if product.name not in IMAGES
+            else file
+            for file in product.files
+        ]
+        named = [
+            file.info.name
+            for file, before in zip(files, product.files, strict=True)
+            if file.info is not before.info
+        ]
+        if named:
+            others = f" (and {len(named) - 1} files more)" if len(named) > 1 else ""
+            notices.append(f"{named[0]}: has no CRS, taken as {pixel_grid.crs}{others}")
+        lent.append(replace(product, files=files))
+    return lent, notices
+
+
+def _lent(info: FileInfo, pixel_grid: PixelGrid) -> FileInfo:
+    """Return a file with the map's CRS where it has none and lies on the map with it."""
+    if info.crs or not pixel_grid.crs or not info.placed:
+        return info
+    with_crs = replace(info, crs=pixel_grid.crs)
+    whole = Window(top=0, left=0, height=pixel_grid.height, width=pixel_grid.width)
+    on_map = span(with_crs, pixel_grid, info.name).intersection(whole).pixels > 0
+    return with_crs if on_map else info
+
+
+def _sheets(
+    spec: ModelSpec,
+    products: Sequence[Given],
+    windows: Sequence[Window],
+    pixel_grid: PixelGrid,
+    options: ReadOptions,
+    found: deque[str],
+) -> list[Sheet]:
+    """Return a sheet for each set of leading files that do not cover one another."""
+    leading, *others = products
+    sets = apart_from_one_another(leading.infos, windows)
+    if len(sets) == 1:
+        return [_sheet(spec, products, pixel_grid, options, found)]
+    for product in others:
+        spans = [span(info, pixel_grid, info.name) for info in product.infos]
+        check_no_rivals(product.name, product.infos, spans)
+    file_of = {id(file.info): file for file in leading.files}
+    sheets = []
+    for infos in sets:
+        own = replace(leading, files=[file_of[id(info)] for info in infos])
+        grid = _grid_of(own, products, spec, options)
+        sheets.append(_sheet(spec, [own, *others], grid, options, found))
+    return sheets
+
+
+def _sheet(
+    spec: ModelSpec,
+    products: Sequence[Given],
+    pixel_grid: PixelGrid,
+    options: ReadOptions,
+    found: deque[str],
+) -> Sheet:
+    def layers(product: Given) -> list[GridSource]:
+        return layers_on(
+            pixel_grid, product.files, on_error=options.on_error, tell=_first_of(found)
         )
-    return Opened(
+
+    return Sheet(
         raster=Raster(
             height=pixel_grid.height,
             width=pixel_grid.width,
             count=len(spec.bands),
-            products=products,
+            products=[*_image_products(spec, products, layers), *_heights(spec, products, layers)],
             fill=tuple(round(mean) for mean in spec.normalization.mean),
         ),
         pixel_grid=pixel_grid,
-        delivered=tuple((info.name, span(info, pixel_grid)) for info in infos[leading]),
-        files=tuple(sorted({f for group in infos.values() for i in group for f in i.files})),
-        notices=notices,
+        delivered=tuple(
+            (info.name, span(info, pixel_grid, info.name)) for info in products[0].infos
+        ),
     )
 
 
-def _groups(
-    spec: ModelSpec, inputs: Inputs, options: ReadOptions
-) -> dict[str, tuple[int, ...] | None]:
-    """Return the image products and 8-bit height given, and the band numbers read of each."""
-    if inputs.images and (inputs.rvb or inputs.irc):
-        raise SourceError("images given both by INPUT and by --rvb/--irc", "use one of the two")
-    if not inputs.images and not inputs.rvb:
-        raise SourceError("no image given", "name files as INPUT, or with --rvb and --irc")
-    if bool(inputs.dsm) != bool(inputs.dtm):
-        raise SourceError(
-            "height needs both --dsm and --dtm, one was given", "give the other, in metres"
-        )
-    if inputs.ndsm and inputs.dsm:
-        raise SourceError("height given both by --ndsm and by --dsm/--dtm", "use one of the two")
-    if inputs.rvb and options.bands:
-        raise SourceError(
-            "--bands is for INPUT, RVB and IRC have theirs in known order", "leave it out"
-        )
-    given = [name for name in SUPPLIES if name in inputs.given]
-    supplied = _supplied(inputs)
-    if useless := [band for band in supplied if band not in spec.bands]:
-        raise SourceError(
-            f"{useless[0]} is given, but {spec.name} reads {', '.join(spec.bands)}", "leave it out"
-        )
-    groups: dict[str, tuple[int, ...] | None] = {}
-    if inputs.images:
-        own = _own_bands(spec, inputs)
-        if options.bands and len(options.bands) != len(own):
-            raise SourceError(
-                f"{len(options.bands)} band numbers given, the model wants {len(own)} of the "
-                f"images ({', '.join(own)})",
-                "name one for each",
-            )
-        groups["images"] = options.bands
-    elif missing := [band for band in spec.bands if band not in supplied]:
-        option = {"nir": "--irc", ELEVATION: "--ndsm, or --dsm and --dtm"}.get(missing[0], "--rvb")
-        raise SourceError(f"{spec.name} needs {missing[0]}, which is not given", f"add {option}")
-    return groups | {name: tuple(range(1, len(SUPPLIES[name]) + 1)) for name in given}
-
-
-def _heights(inputs: Inputs) -> tuple[str, ...]:
-    return ("dsm", "dtm") if inputs.dsm else ()
-
-
-def _own_bands(spec: ModelSpec, inputs: Inputs) -> list[str]:
-    """Return the model's bands that images must hold: those no product supplies."""
-    supplied = _supplied(inputs)
-    return [band for band in spec.bands if band not in supplied]
-
-
-def _supplied(inputs: Inputs) -> list[str]:
-    """Return the bands that products other than images supply."""
-    supplied = [band for name in SUPPLIES if name in inputs.given for band in SUPPLIES[name]]
-    return [*supplied, ELEVATION] if inputs.dsm else supplied
-
-
-def _check_bands(info: FileInfo, numbers: tuple[int, ...] | None, own: list[str]) -> None:
-    if numbers is None and info.count != len(own):
-        example = ",".join(str(n + 1) for n in range(len(own)))
-        raise SourceError(
-            f"{info.name}: has {info.count} band{'s'[: info.count != 1]}, the model wants "
-            f"{len(own)} ({', '.join(own)})",
-            f"choose them with --bands {example}, or give the "
-            "products with --rvb, --irc, --dsm and --dtm",
-        )
-    chosen = numbers or tuple(range(1, info.count + 1))
-    if bad := [kind for n in chosen for kind in info.dtypes[n - 1 : n] if kind != "uint8"]:
-        raise SourceError(
-            f"{info.name}: bands are {bad[0]}, the model wants uint8 (0..255 as delivered)",
-            "convert with gdal_translate -ot Byte -scale",
-        )
-
-
-def _image_product(
-    spec: ModelSpec,
-    pixel_grid: PixelGrid,
-    name: str,
-    numbers: tuple[int, ...] | None,
-    infos: Sequence[FileInfo],
-    options: ReadOptions,
-) -> Product:
-    if name == "images":
-        supplied = len(numbers) if numbers else infos[0].count
-        bands = slice(0, supplied)
-        validity_bands = sum(band != ELEVATION for band in spec.bands[:supplied])
-    else:
-        start = spec.bands.index(SUPPLIES[name][0])
-        bands = slice(start, start + len(SUPPLIES[name]))
-        validity_bands = None
-    layers: list[Layer] = layers_on(
-        pixel_grid,
-        infos,
-        numbers or tuple(range(1, infos[0].count + 1)),
-        validity_bands=validity_bands,
-        nodata=options.nodata,
-        on_error=options.on_error,
-    )
-    return Product(bands=bands, layers=layers, required=name != "ndsm")
-
-
-def _crs_notices(pixel_grid: PixelGrid, infos: dict[str, list[FileInfo]]) -> list[str]:
-    nameless = [
-        info.name
-        for group in infos.values()
-        for info in group
-        if info.crs and info.crs.to_epsg() is None and pixel_grid.crs and pixel_grid.crs.to_epsg()
+def _image_products(
+    spec: ModelSpec, products: Sequence[Given], layers: Callable[[Given], list[GridSource]]
+) -> list[Product]:
+    return [
+        Product(bands=place_of(spec, product.bands), layers=layers(product))
+        for product in products
+        if product.name in IMAGES
     ]
-    if not nameless:
+
+
+def _heights(
+    spec: ModelSpec, products: Sequence[Given], layers: Callable[[Given], list[GridSource]]
+) -> list[Product]:
+    """Return the product that supplies height: counts as they are, or made of metres."""
+    heights = {product.name: product for product in products if product.name not in IMAGES}
+    if not heights:
         return []
-    others = f" and {len(nameless) - 1} more" if len(nameless) > 1 else ""
-    return [
-        f"{nameless[0]}{others}: CRS without a name, taken as {pixel_grid.crs} by its definition"
-    ]
+    made: Sequence[Layer]
+    models = [heights[name] for name in ("ndsm", "dsm", "dtm") if name in heights]
+    if models[0].files[0].choice.metres is None:
+        made = layers(models[0])
+    else:
+        made = [HeightLayer(*(Mosaic(layers(model)) for model in models))]
+    return [Product(bands=place_of(spec, (ELEVATION,)), layers=made, required=False)]
 
 
-def _extent_notices(
-    pixel_grid: PixelGrid, products: Sequence[Product], names: list[str]
-) -> list[str]:
-    whole = Window(top=0, left=0, height=pixel_grid.height, width=pixel_grid.width)
+def _product_names(products: Sequence[Given]) -> list[str]:
+    """Return what the products of a sheet's raster are called."""
+    images = [product.name for product in products if product.name in IMAGES]
+    heights = [product.name for product in products if product.name not in IMAGES]
+    return [*images, " - ".join(heights)] if heights else images
 
-    def covered(product: Product) -> float:
-        inside = (layer.window.intersection(whole).pixels for layer in product.layers)
-        return sum(inside) / whole.pixels
 
-    shares = [covered(product) for product in products]
-    return [
-        f"{name} covers {share:.1%} of the raster, {names[0]} {shares[0]:.1%}: what one of them "
-        "lacks " + ("counts as height 0" if name == "ndsm" else "becomes nodata")
-        for name, share in zip(names[1:], shares[1:], strict=True)
-        if abs(share - shares[0]) > EXTENT_TOLERANCE
-    ]
+def _first_of(found: deque[str]) -> Callable[[str], None]:
+    """Return what keeps the first thing that is told of a product's values: files are many."""
+    told: list[str] = []
+
+    def tell(notice: str) -> None:
+        if not told:
+            told.append(notice)
+            found.append(notice)
+
+    return tell

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from flair_engine.grid import Window, ceil_div
+import numpy as np
+
+from flair_engine.grid import Window, WindowIndex, ceil_div, meeting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
 
-Pixels: TypeAlias = "tuple[np.ndarray, np.ndarray | None]"
-"""uint8 [bands, h, w], and bool [h, w] that is True where valid, or None where all is."""
+class Pixels(NamedTuple):
+    """What was read of a window."""
+
+    image_bhw: np.ndarray
+    """uint8 [bands, h, w]; of heights on their way float32 metres."""
+    valid_hw: np.ndarray | None = None
+    """bool [h, w], True where valid; None where all is."""
+    lost_hw: np.ndarray | None = None
+    """bool [h, w], True where pixels are not valid because they could not be decoded."""
 
 
 class Layer(Protocol):
@@ -50,14 +59,39 @@ class Layer(Protocol):
         """Give back what reading opened; reading again is allowed."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+class GridSource(Layer, Protocol):
+    """A layer that may hold metres, and gives back what one thread has opened."""
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """uint8, or float32 for metres."""
+
+    def close_mine(self) -> None:
+        """Give back what reading opened in the calling thread."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Product:
-    """Layers that together supply some bands of the raster, the later ones above the earlier."""
+    """Layers that together supply some bands of the raster, the earlier ones above the later."""
 
     bands: slice
     layers: Sequence[Layer]
     required: bool = True
-    """Whether a pixel without it is invalid; else the bands count as 0 there."""
+    """Whether a pixel without it is invalid; else the bands count as 0 there. One that could not be
+    decoded is invalid either way."""
+
+    @cached_property
+    def index(self) -> WindowIndex:
+        """Where the layers lie."""
+        return WindowIndex([layer.window for layer in self.layers])
+
+    @cached_property
+    def stacked(self) -> np.ndarray:
+        """Bool [layers], True for those that overlap another."""
+        found = np.zeros(len(self.layers), bool)
+        for pair in meeting([layer.window for layer in self.layers]):
+            found[list(pair)] = True
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,9 +148,9 @@ class ArrayLayer:
         """Return a view, or a copy in `out_bhw`."""
         rows, cols = part.slices
         if out_bhw is None:
-            return self.image_bhw[:, rows, cols], None
+            return Pixels(self.image_bhw[:, rows, cols])
         out_bhw[...] = self.image_bhw[:, rows, cols]
-        return out_bhw, None
+        return Pixels(out_bhw)
 
     def close(self) -> None:
         """Do nothing."""

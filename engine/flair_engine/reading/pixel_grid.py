@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from affine import Affine
-from rasterio.errors import CRSError
 from rasterio.warp import transform_bounds
 
 from flair_engine.errors import SourceError
-from flair_engine.grid import Window
-from flair_engine.reading.files import short
+from flair_engine.gdal import UNTRANSFORMABLE
+from flair_engine.grid import Window, bounds
+from flair_engine.reading.crs import best_crs, ground_px_m, same_crs, stated_px_m
 from flair_engine.tolerances import ALIGNED_PX, EDGE_DECIMALS, GSD_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rasterio.crs import CRS
 
     from flair_engine.reading.files import FileInfo
+
+
+class OnGrid(Protocol):
+    """Pixels somewhere: a file, or a grid."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+
+    @property
+    def crs(self) -> CRS | None:
+        """What `transform` counts in."""
+
+    @property
+    def transform(self) -> Affine:
+        """Columns and rows to coordinates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,136 +52,155 @@ class PixelGrid:
     crs: CRS | None
     transform: Affine
 
-    def place(self, info: FileInfo) -> tuple[int, int] | None:
-        """Return the (row, column) of a file's first pixel, or None where the grids differ."""
-        if not same_crs(self.crs, info.crs):
+    def place(self, other: OnGrid) -> tuple[int, int] | None:
+        """Return the (row, column) of the first pixel of `other`, None where the grids differ."""
+        if not same_crs(self.crs, other.crs):
             return None
-        step = ~self.transform @ info.transform
+        step = ~self.transform @ other.transform
         row, col = round(step.f), round(step.c)
         drift = max(
             abs(step.c - col),
             abs(step.f - row),
-            max(abs(step.a - 1), abs(step.d)) * info.width,
-            max(abs(step.e - 1), abs(step.b)) * info.height,
+            max(abs(step.a - 1), abs(step.d)) * other.width,
+            max(abs(step.e - 1), abs(step.b)) * other.height,
         )
         return (row, col) if drift < ALIGNED_PX else None
+
+    def of(self, window: Window) -> PixelGrid:
+        """Return the part of the grid that a window shows; it may reach outside."""
+        return PixelGrid(
+            height=window.height,
+            width=window.width,
+            crs=self.crs,
+            transform=self.transform @ Affine.translation(window.left, window.top),
+        )
 
 
 def pixel_grid_of(
     infos: Sequence[FileInfo],
-    others: Sequence[FileInfo] = (),
+    others: Iterable[FileInfo] = (),
     *,
     gsd_m: float,
     assumed_gsd_m: float | None = None,
     resample: bool = False,
 ) -> PixelGrid:
-    """Return the grid that the files of the leading product span, at `gsd_m` metres per pixel.
+    """Return the grid that the files of the leading product span, at `gsd_m` metres on the ground.
 
     `assumed_gsd_m` is their ground sampling where they do not say it. With `resample` another
     ground sampling gives a grid of `gsd_m` over the same extent; without it, SourceError. `others`
     may only lend the name of a CRS that the leading files have without naming it.
     """
     first = infos[0]
-    size = (assumed_gsd_m, assumed_gsd_m) if assumed_gsd_m else pixel_size_m(first)
-    if size is None:
-        raise SourceError(
-            f"{short(first.name)}: has no georeference, so its ground sampling is unknown",
-            f"if a pixel is {gsd_m:g} m, say so with --gsd {gsd_m:g}",
-        )
+    size_m = sampling_m(first, gsd_m=gsd_m, assumed_gsd_m=assumed_gsd_m)
     transform = first.transform
-    if any(abs(edge / gsd_m - 1) > GSD_TOLERANCE for edge in size):
+    if differs(size_m, gsd_m):
         if not resample:
-            raise SourceError(
-                f"{short(first.name)}: ground sampling is {size[0]:.4g} x {size[1]:.4g} m, the "
-                f"model was trained at {gsd_m:g} m",
-                "use --resample to warp it",
-            )
-        transform = transform @ Affine.scale(gsd_m / size[0], gsd_m / size[1])
-    pixel_grid = PixelGrid(height=1, width=1, crs=_best_crs([*infos, *others]), transform=transform)
-    spans = [span(info, pixel_grid) for info in infos]
-    top, left = min(span.top for span in spans), min(span.left for span in spans)
-    return PixelGrid(
-        height=max(span.bottom for span in spans) - top,
-        width=max(span.right for span in spans) - left,
-        crs=pixel_grid.crs,
-        transform=transform @ Affine.translation(left, top),
-    )
+            raise wrong_sampling(first, size_m, gsd_m)
+        transform = transform @ Affine.scale(gsd_m / size_m[0], gsd_m / size_m[1])
+    crs = best_crs(first.crs, (info.crs for info in (*infos, *others)))
+    pixel_grid = PixelGrid(height=1, width=1, crs=crs, transform=transform)
+    return pixel_grid.of(bounds(span(info, pixel_grid, info.name) for info in infos))
 
 
-def span(info: FileInfo, pixel_grid: PixelGrid) -> Window:
-    """Return the pixels of `pixel_grid` that a file covers."""
-    if place := pixel_grid.place(info):
-        return Window(top=place[0], left=place[1], height=info.height, width=info.width)
-    corners = [info.transform @ (x, y) for x in (0, info.width) for y in (0, info.height)]
+def span(other: OnGrid, pixel_grid: PixelGrid, name: str) -> Window:
+    """Return the pixels of `pixel_grid` that `other`, called `name`, covers. Raises SourceError."""
+    if place := pixel_grid.place(other):
+        return Window(top=place[0], left=place[1], height=other.height, width=other.width)
+    corners = [other.transform @ (x, y) for x in (0, other.width) for y in (0, other.height)]
     xs, ys = zip(*corners, strict=True)
-    bounds = (min(xs), min(ys), max(xs), max(ys))
-    if not same_crs(info.crs, pixel_grid.crs):
-        if not info.crs or not pixel_grid.crs:
-            raise SourceError(
-                f"{short(info.name)}: has no CRS while other files have one",
-                "assign it with gdal_edit.py -a_srs",
-            )
-        bounds = transform_bounds(info.crs, pixel_grid.crs, *bounds)
-    pixels = [~pixel_grid.transform @ (x, y) for x in bounds[::2] for y in bounds[1::2]]
+    edges: tuple[float, ...] = (min(xs), min(ys), max(xs), max(ys))
+    if not same_crs(other.crs, pixel_grid.crs):
+        edges = _transformed(edges, other.crs, pixel_grid.crs, name)
+    pixels = [~pixel_grid.transform @ (x, y) for x in edges[::2] for y in edges[1::2]]
     cols, rows = zip(*pixels, strict=True)
     # Rounding forgives the last decimals of stored edges.
-    left, top = (
-        math.floor(round(min(cols), EDGE_DECIMALS)),
-        math.floor(round(min(rows), EDGE_DECIMALS)),
-    )
-    right, bottom = (
-        math.ceil(round(max(cols), EDGE_DECIMALS)),
-        math.ceil(round(max(rows), EDGE_DECIMALS)),
-    )
+    left, top = (math.floor(round(min(values), EDGE_DECIMALS)) for values in (cols, rows))
+    right, bottom = (math.ceil(round(max(values), EDGE_DECIMALS)) for values in (cols, rows))
     return Window(top=top, left=left, height=bottom - top, width=right - left)
 
 
-def pixel_size_m(info: FileInfo) -> tuple[float, float] | None:
-    """Return the width and height of a pixel in metres; None without a georeference.
-
-    Raises SourceError for a CRS in degrees, where a pixel has no fixed size.
-    """
-    transform = info.transform
-    if not info.crs or transform.is_identity:
-        return None
-    if info.crs.is_geographic:
+def _transformed(
+    edges: tuple[float, ...], crs: CRS | None, wanted: CRS | None, name: str
+) -> tuple[float, ...]:
+    """Return xmin, ymin, xmax, ymax in another CRS. Raises SourceError where there is no way."""
+    if not crs or not wanted:
         raise SourceError(
-            f"{short(info.name)}: its CRS is in degrees, the model wants metres",
-            "reproject with gdalwarp -t_srs EPSG:2154 (mainland France)",
+            f"{name}: has no CRS while other files have one", "assign it with gdal_edit.py -a_srs"
         )
     try:
-        _, metres = info.crs.linear_units_factor
-    except CRSError:  # a local CRS may not state its unit
-        metres = 1.0
-    return (
-        math.hypot(transform.a, transform.d) * metres,
-        math.hypot(transform.b, transform.e) * metres,
-    )
+        moved: tuple[float, ...] = transform_bounds(crs, wanted, *edges)
+    except UNTRANSFORMABLE:
+        moved = (math.nan,)
+    if not all(map(math.isfinite, moved)):
+        raise SourceError(
+            f"{name}: its CRS ({str(crs)[:60]}) cannot be brought to {str(wanted)[:60]}",
+            "assign the right one with gdal_edit.py -a_srs",
+        )
+    return moved
 
 
-def same_crs(one: CRS | None, other: CRS | None) -> bool:
-    """Return whether two CRSs are the same, or equal in definition where one is nameless.
+def sampling_m(
+    info: FileInfo, *, gsd_m: float, assumed_gsd_m: float | None = None
+) -> tuple[float, float]:
+    """Return the width and height of a file's pixels in metres on the ground.
 
-    Some delivered files carry the projection's parameters without authority or datum.
+    Where a projection stretches less than sampling may differ, they are as it states them: 0.2 m in
+    Lambert-93, which are up to 0.3 % more or less on the ground. Raises SourceError where the file
+    does not say it, and `assumed_gsd_m` neither.
     """
-    if not one or not other:
-        return not one and not other
-    if one == other:
-        return True
-    nameless = one.to_epsg() is None or other.to_epsg() is None
-    parameters = _parameters(one)
-    return nameless and bool(parameters) and parameters == _parameters(other)
-
-
-def _parameters(crs: CRS) -> dict[str, object]:
-    datum = ("ellps", "a", "b", "rf", "datum", "towgs84", "no_defs", "type", "wktext")
-    return {key: value for key, value in crs.to_dict().items() if key not in datum}
-
-
-def _best_crs(infos: Sequence[FileInfo]) -> CRS | None:
-    """Return the first file's CRS, in the words of one that names its authority."""
-    first = infos[0].crs
-    named = (
-        info.crs for info in infos if info.crs and info.crs.to_epsg() and same_crs(first, info.crs)
+    if assumed_gsd_m:
+        return assumed_gsd_m, assumed_gsd_m
+    if not info.crs or not info.placed:
+        raise _unplaced(info, gsd_m)
+    if info.crs.is_geographic:
+        raise SourceError(
+            f"{info.name}: its CRS is in degrees, the model wants metres",
+            "reproject with gdalwarp -t_srs EPSG:2154 (mainland France)",
+        )
+    size_m = ground_px_m(info.crs, info.transform, info.width / 2, info.height / 2)
+    if not all(0 < edge_m < math.inf for edge_m in size_m):
+        x, y = info.transform @ (0, 0)
+        raise SourceError(
+            f"{info.name}: its corner ({x:.0f}, {y:.0f}) lies outside its CRS ({info.crs})",
+            "assign the right one with gdal_edit.py -a_srs",
+        )
+    stated_m = stated_px_m(info.crs, info.transform)
+    stretched = any(
+        abs(stated / ground - 1) > GSD_TOLERANCE
+        for stated, ground in zip(stated_m, size_m, strict=True)
     )
-    return next(named, first)
+    return size_m if stretched else stated_m
+
+
+def _unplaced(info: FileInfo, gsd_m: float) -> SourceError:
+    """Return what is wrong with a file whose ground sampling is unknown, and what it does have."""
+    say = f"say so with --gsd {gsd_m:g}"
+    if info.gcps:
+        return SourceError(
+            f"{info.name}: is placed by ground control points alone, so its pixels have no size",
+            "warp it with gdalwarp -t_srs EPSG:2154 first (mainland France)",
+        )
+    if info.placed:
+        return SourceError(
+            f"{info.name}: has a place (as of a world file) but no CRS, so its ground sampling is "
+            "unknown",
+            f"assign it with gdal_edit.py -a_srs, or if a pixel is {gsd_m:g} m, {say}",
+        )
+    return SourceError(
+        f"{info.name}: has no georeference, so its ground sampling is unknown",
+        f"if a pixel is {gsd_m:g} m, {say}",
+    )
+
+
+def differs(size_m: tuple[float, float], gsd_m: float) -> bool:
+    """Return whether pixels are sampled otherwise than the model was trained."""
+    return any(abs(edge / gsd_m - 1) > GSD_TOLERANCE for edge in size_m)
+
+
+def wrong_sampling(info: FileInfo, size_m: tuple[float, float], gsd_m: float) -> SourceError:
+    """Return the refusal of a file of another sampling."""
+    return SourceError(
+        f"{info.name}: ground sampling is {size_m[0]:.4g} x {size_m[1]:.4g} m, the model was "
+        f"trained at {gsd_m:g} m",
+        "use --resample to warp it",
+    )

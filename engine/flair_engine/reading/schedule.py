@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flair_engine.grid import Cores, Grid, Window, blocks, ceil_div, reflected
-from flair_engine.reading.canvas import Canvas, Memory, Part, overlapping
+from flair_engine.grid import Cores, Window, blocks, ceil_div, reflected
+from flair_engine.reading.canvas import Canvas, Memory, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from flair_engine.reading.layers import Layer, Raster
 
@@ -46,7 +46,7 @@ class ReadCounter:
 
 def panels(area: Cores, raster: Raster) -> list[Cores]:
     """Cut an area by columns so that the pixels held for one panel take about CANVAS_BYTES."""
-    bytes_per_column = 2 * _bytes_per_px(raster) * _canvas_rows(area.grid, raster)
+    bytes_per_column = 2 * _bytes_per_px(raster) * _canvas_rows(area, raster)
     count = max(1, CANVAS_BYTES // (bytes_per_column * area.grid.core_px))
     return [
         replace(area, cols=area.cols[start : start + count])
@@ -70,8 +70,7 @@ class Schedule:
         inside = range(max(0, lowest), min(self._canvas_cols.stop, grid.width))
         self._feeds = [
             feed
-            for number, product in enumerate(raster.products)
-            for order, layer in enumerate(product.layers)
+            for number, order, layer in _layers_near(raster, panel)
             if (feed := _Feed(number, order, layer, grid.height, inside)).covers_some
         ]
         # Reflection makes the last strips reach back further than their own tiles.
@@ -83,10 +82,9 @@ class Schedule:
         for i in rows:
             self._is_core[i * size : (i + 1) * size] = True
         everything = self.reach(rows[-1]) - self._keep_from[rows[0]]
-        self._canvas_rows = min(_canvas_rows(grid, raster), everything)
+        self._canvas_rows = min(_canvas_rows(panel, raster), everything)
         self._raster = raster
         self._memory = Memory()
-        self._stacked = [overlapping(product.layers) for product in raster.products]
         self._counted_to = 0
         """Row below the last whose missing pixels are counted."""
 
@@ -94,7 +92,7 @@ class Schedule:
         """Return a canvas that begins with strip `i`."""
         start = self._keep_from[i]
         rows = range(start, start + self._canvas_rows)
-        return Canvas(self._raster, rows, self._canvas_cols, self._stacked, self._memory)
+        return Canvas(self._raster, rows, self._canvas_cols, self._memory)
 
     def reach(self, i: int) -> int:
         """Return the row below the last that decoding and mirroring strip `i` writes."""
@@ -217,17 +215,33 @@ def _bytes_per_px(raster: Raster) -> int:
     return raster.count + 1 + len(raster.products)
 
 
-def _canvas_rows(grid: Grid, raster: Raster) -> int:
+def _canvas_rows(area: Cores, raster: Raster) -> int:
     """Return the rows of a canvas: a tile, CANVAS_CORES more, and the most rows decoded at once."""
     deepest = max(
         (
             min(rows_at_once(layer), layer.window.height)
-            for product in raster.products
-            for layer in product.layers
+            for _, _, layer in _layers_near(raster, area)
         ),
         default=0,
     )
-    return grid.tile_px + CANVAS_CORES * grid.core_px + deepest
+    return area.grid.tile_px + CANVAS_CORES * area.grid.core_px + deepest
+
+
+def _layers_near(raster: Raster, area: Cores) -> Iterator[tuple[int, int, Layer]]:
+    """Yield the layers that an area may need, each after its product's and its own number.
+
+    Mirroring at the raster's edge reaches back into it by a tile at most.
+    """
+    reach, window = area.grid.tile_px, area.window
+    around = Window(
+        top=window.top - reach,
+        left=window.left - reach,
+        height=window.height + 2 * reach,
+        width=window.width + 2 * reach,
+    )
+    for number, product in enumerate(raster.products):
+        for order in product.index.meeting(around):
+            yield number, order, product.layers[order]
 
 
 def rows_at_once(layer: Layer) -> int:

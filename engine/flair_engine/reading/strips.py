@@ -8,12 +8,14 @@ rasters.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from flair_engine.grid import Cores, Grid, Window
+from flair_engine.grid import Cores, Window
 from flair_engine.reading.schedule import ReadCounter, Schedule
 
 if TYPE_CHECKING:
@@ -120,17 +122,22 @@ def _load(schedule: Schedule, waiting: deque[int], pool: ThreadPoolExecutor) -> 
     return _Load(canvas, kept, strips)
 
 
-def sample_tiles(raster: Raster, grid: Grid, count: int, threads: int) -> list[np.ndarray]:
-    """Return at most `count` tiles spread evenly over the grid, uint8 [bands, tile, tile] each.
+def sample_tiles(
+    mapped: Sequence[tuple[Raster, Cores]], count: int, threads: int
+) -> list[np.ndarray]:
+    """Return at most `count` tiles spread evenly over what is mapped, uint8 [bands, tile, tile].
 
     Raises ReadError where a block cannot be decoded.
     """
-    total = grid.rows * grid.cols
-    cells = [divmod(n, grid.cols) for n in sorted({n * total // count for n in range(count)})]
+    ends = list(accumulate(len(cores.rows) * len(cores.cols) for _, cores in mapped))
     tiles = []
-    for i, j in cells:
+    for number in sorted({n * ends[-1] // count for n in range(count)}):
+        where = bisect_right(ends, number)
+        raster, cores = mapped[where]
+        row, col = divmod(number - (ends[where - 1] if where else 0), len(cores.cols))
+        i, j = cores.rows[row], cores.cols[col]
+        cell = Cores(grid=cores.grid, rows=range(i, i + 1), cols=range(j, j + 1))
         counter = ReadCounter()  # these reads are no part of the run
-        cell = Cores(grid=grid, rows=range(i, i + 1), cols=range(j, j + 1))
         (strip,) = read_strips(raster, cell, [i], threads=threads, counter=counter)
         tiles.append(strip.tile(j))
     return tiles

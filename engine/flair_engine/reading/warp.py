@@ -1,130 +1,290 @@
-"""Layers of files on one grid: those that share it read in place, the others warped to it.
+"""Layers on one pixel grid: files that share it read in place, the others warped to it.
 
-Several files of a product are one mosaic: tiles see across file edges.
+Files that share another grid are read as one mosaic, each by its own nodata, mask and type, and
+that is warped: no seam shows where they meet.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from affine import Affine
 from rasterio.enums import Resampling
-from rasterio.vrt import WarpedVRT
+from rasterio.warp import reproject, transform
 
-from flair_engine.errors import SourceError
-from flair_engine.reading.files import FileLayer, choose_bands, describe, open_dataset, short
-from flair_engine.reading.pixel_grid import PixelGrid, same_crs
-from flair_engine.reading.vrt import Placed, joined_vrt
+from flair_engine.errors import ReadError, SourceError, first_line
+from flair_engine.gdal import GDAL_ERRORS, UNTRANSFORMABLE
+from flair_engine.grid import Window, blocks
+from flair_engine.options import silent
+from flair_engine.reading.crs import same_crs
+from flair_engine.reading.file_layer import FileLayer
+from flair_engine.reading.layers import Pixels
+from flair_engine.reading.mosaic import Mosaic
+from flair_engine.reading.pixel_grid import PixelGrid, span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from rasterio.io import DatasetReader
+    from flair_engine.options import OnError
+    from flair_engine.reading.bands import Chosen
+    from flair_engine.reading.files import FileInfo
+    from flair_engine.reading.layers import GridSource
 
-    from flair_engine.options import Nodata, OnError
-    from flair_engine.reading.files import FileInfo, Opener
-    from flair_engine.reading.layers import Layer
+WARP_PX = (256, 1024)
+"""Pixels warped at once. Always the same ones: the sums of a pixel depend in their last bits on the
+window it is in, and a map must not depend on how its windows are cut."""
+
+PLAIN_CRS = "EPSG:3857"
+"""Stands for two equal CRSs."""
+
+OPAQUE = 255
+"""Value of the band that tells GDAL which pixels are valid."""
 
 
 def layers_on(
     pixel_grid: PixelGrid,
-    infos: Sequence[FileInfo],
-    numbers: Sequence[int],
+    files: Sequence[Chosen],
     *,
-    validity_bands: int | None = None,
-    nodata: Nodata = None,
     on_error: OnError = "stop",
-) -> list[Layer]:
-    """Return bands `numbers` of every file as layers on `pixel_grid`, warped where they must be."""
-    warp = partial(
-        warped,
-        pixel_grid,
-        numbers=numbers,
-        validity_bands=validity_bands,
-        nodata=nodata,
-        on_error=on_error,
-    )
-    places = [pixel_grid.place(info) for info in infos]
-    if None in places and (joined := joined_infos(infos)):
-        return [warp(joined)]
+    tell: Callable[[str], None] = silent,
+) -> list[GridSource]:
+    """Return files as layers on `pixel_grid`, in their order.
+
+    Those of a grid of their own are warped to it (bilinear), together with the others that share it
+    and in the place of the first. Raises SourceError where there is no way from one CRS to another.
+    """
+    layers: list[GridSource | _Shared] = []
+    shared: list[_Shared] = []
+    for file in files:
+        place = pixel_grid.place(file.info)
+        if place is not None:
+            layers.append(_placed(file, place, on_error, tell))
+            continue
+        for group in shared:
+            if (place := group.grid.place(file.info)) is not None:
+                group.sources.append(_placed(file, place, on_error, tell))
+                break
+        else:
+            group = _Shared(
+                _own_grid(pixel_grid, file.info), [_placed(file, (0, 0), on_error, tell)]
+            )
+            shared.append(group)
+            layers.append(group)
     return [
-        warp([Placed(info, 0, 0)])
-        if place is None
-        else FileLayer(
-            info,
-            choose_bands(info, numbers, validity_bands=validity_bands, nodata=nodata),
-            top=place[0],
-            left=place[1],
-            on_error=on_error,
-        )
-        for info, place in zip(infos, places, strict=True)
+        WarpedLayer(Mosaic(layer.sources), layer.grid, pixel_grid)
+        if isinstance(layer, _Shared)
+        else layer
+        for layer in layers
     ]
 
 
-def joined_infos(infos: Sequence[FileInfo]) -> list[Placed] | None:
-    """Return files that share one grid among themselves, placed on it; else None."""
-    first = infos[0]
-    pixel_grid = PixelGrid(height=1, width=1, crs=first.crs, transform=first.transform)
-    placed = [(info, pixel_grid.place(info)) for info in infos]
-    if any(place is None for _, place in placed):
-        return None
-    return [Placed(info, *place) for info, place in placed if place]
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Files that share a grid of their own."""
+
+    grid: PixelGrid
+    sources: list[GridSource]
 
 
-def warped(
-    pixel_grid: PixelGrid,
-    placed: Sequence[Placed],
-    numbers: Sequence[int],
-    *,
-    validity_bands: int | None = None,
-    nodata: Nodata = None,
-    on_error: OnError = "stop",
+def _placed(
+    file: Chosen, place: tuple[int, int], on_error: OnError, tell: Callable[[str], None]
 ) -> FileLayer:
-    """Return files that share a grid of their own, warped together (bilinear) to `pixel_grid`."""
-    opener = warper(pixel_grid, placed, numbers, nodata=nodata)
-    info = describe(placed[0].info.name, opener)
-    # The warper has turned nodata and masks into the alpha band it adds as the last.
-    choice = choose_bands(
-        info, range(1, len(numbers) + 1), validity_bands=validity_bands, nodata="none"
-    )
-    return FileLayer(info, replace(choice, mask_band=info.count), opener=opener, on_error=on_error)
+    top, left = place
+    return FileLayer(file.info, file.choice, top=top, left=left, on_error=on_error, tell=tell)
 
 
-def warper(
-    pixel_grid: PixelGrid,
-    placed: Sequence[Placed],
-    numbers: Sequence[int],
-    *,
-    nodata: Nodata = None,
-) -> Opener:
-    """Return a function that opens the files warped to `pixel_grid`, an alpha band as the last.
+def _own_grid(pixel_grid: PixelGrid, info: FileInfo) -> PixelGrid:
+    """Return the grid of a file, its CRS in the words of `pixel_grid` where they are the same.
 
-    Raises SourceError where a file has no CRS to warp from.
+    A nameless CRS equal in definition would be transformed by the datum it fails to name.
     """
-    first = placed[0].info
-    if not first.crs or not pixel_grid.crs:
+    same = same_crs(pixel_grid.crs, info.crs)
+    if not same and not (info.crs and pixel_grid.crs):
         raise SourceError(
-            f"{short(first.name)}: is on another grid and cannot be warped, because it or the "
-            "image has no CRS",
+            f"{info.name}: is on another grid and cannot be warped, because it or the image has no "
+            "CRS",
             "assign one with gdal_edit.py -a_srs",
         )
-    choice = choose_bands(first, numbers, nodata=nodata)
-    text = joined_vrt(placed, choice)
-    # A nameless CRS equal in definition would be transformed by the datum it fails to name.
-    source_crs = pixel_grid.crs if same_crs(pixel_grid.crs, first.crs) else first.crs
+    return PixelGrid(
+        height=info.height,
+        width=info.width,
+        crs=pixel_grid.crs if same else info.crs,
+        transform=info.transform,
+    )
 
-    def open_warped() -> DatasetReader:
-        return WarpedVRT(
-            open_dataset(text),
-            src_crs=source_crs,
-            crs=pixel_grid.crs,
-            transform=pixel_grid.transform,
-            height=pixel_grid.height,
-            width=pixel_grid.width,
-            resampling=Resampling.bilinear,
-            src_nodata=choice.nodata,
-            add_alpha=True,
+
+class WarpedLayer:
+    """A mosaic on a grid of its own, warped (bilinear) to the raster's as it is read."""
+
+    def __init__(self, mosaic: Mosaic, own: PixelGrid, pixel_grid: PixelGrid) -> None:
+        """`own` is the grid that the mosaic's windows count on."""
+        self.name = mosaic.name
+        self.count, self.dtype = mosaic.count, mosaic.dtype
+        self.block_px = WARP_PX
+        self._mosaic, self._own, self._pixel_grid = mosaic, own, pixel_grid
+        self.window = span(own.of(mosaic.window), pixel_grid, self.name)
+        self._scale = self._source_px_per_pixel()
+
+    @property
+    def skipped_blocks(self) -> int:
+        """Blocks that could not be decoded and were left out on request."""
+        return self._mosaic.skipped_blocks
+
+    def read(self, part: Window, out_bhw: np.ndarray | None = None) -> Pixels:
+        """Return the pixels of a window of the layer; see Layer."""
+        if out_bhw is None:
+            out_bhw = np.empty((self.count, part.height, part.width), self.dtype)
+        valid_hw = np.zeros((part.height, part.width), bool)
+        lost_hw = np.zeros_like(valid_hw)
+        for block in self._blocks(part):
+            common = block.intersection(part)
+            here, there = common.relative_to(part).slices, common.relative_to(block).slices
+            image_bhw, block_valid_hw, block_lost_hw = self._warp(block)
+            out_bhw[:, here[0], here[1]] = image_bhw[:, there[0], there[1]]
+            valid_hw[here] = block_valid_hw[there]
+            if block_lost_hw is not None:
+                lost_hw[here] = block_lost_hw[there]
+        return Pixels(
+            out_bhw, None if valid_hw.all() else valid_hw, lost_hw if lost_hw.any() else None
         )
 
-    return open_warped
+    def close(self) -> None:
+        """Close every file; see Layer."""
+        self._mosaic.close()
+
+    def close_mine(self) -> None:
+        """Close the files that the calling thread has opened."""
+        self._mosaic.close_mine()
+
+    def _blocks(self, part: Window) -> Iterator[Window]:
+        """Yield the whole blocks that a window of the layer touches."""
+        for touched in blocks(part, WARP_PX):
+            top = touched.top - touched.top % WARP_PX[0]
+            left = touched.left - touched.left % WARP_PX[1]
+            yield Window(
+                top=top,
+                left=left,
+                height=min(WARP_PX[0], self.window.height - top),
+                width=min(WARP_PX[1], self.window.width - left),
+            )
+
+    def _warp(self, block: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return image [bands, h, w], valid and lost bool [h, w] of a block of the layer."""
+        source = self._seen_by(block)
+        nothing = np.zeros((self.count + 1, block.height, block.width), self.dtype)
+        if source is None:
+            return nothing[:-1], nothing[-1] > 0, None
+        pixels = self._mosaic.read(source)
+        valid_hw = pixels.valid_hw
+        if valid_hw is not None and not (valid_hw.any() or pixels.lost_hw is not None):
+            return nothing[:-1], nothing[-1] > 0, None
+        alpha_hw = np.full((source.height, source.width), OPAQUE, self.dtype)
+        if valid_hw is not None:
+            alpha_hw[~valid_hw] = 0
+        warped_bhw = self._reproject(
+            np.concatenate([pixels.image_bhw, alpha_hw[None]]), source, block, nothing
+        )
+        lost_hw = None
+        if pixels.lost_hw is not None:
+            lost_bhw = np.zeros((2, source.height, source.width), np.uint8)
+            lost_bhw[:, pixels.lost_hw] = OPAQUE
+            lost_hw = self._reproject(lost_bhw, source, block, np.zeros_like(nothing[:2], np.uint8))
+            lost_hw = (lost_hw[1] > 0) & (warped_bhw[-1] == 0)
+        return warped_bhw[:-1], warped_bhw[-1] > 0, lost_hw
+
+    def _reproject(
+        self, source_bhw: np.ndarray, source: Window, block: Window, out_bhw: np.ndarray
+    ) -> np.ndarray:
+        """Warp an image whose last band says where it is valid; fill and return `out_bhw`."""
+        top, left = self.window.top + block.top, self.window.left + block.left
+        alpha = len(source_bhw)
+        # Between equal CRSs any will do: GDAL cannot transform from one that names no place.
+        same = self._own.crs == self._pixel_grid.crs
+        source_crs = PLAIN_CRS if same else self._own.crs
+        raster_crs = PLAIN_CRS if same else self._pixel_grid.crs
+        try:
+            reproject(
+                source_bhw,
+                out_bhw,
+                src_transform=self._own.transform @ Affine.translation(source.left, source.top),
+                src_crs=source_crs,
+                dst_transform=self._pixel_grid.transform @ Affine.translation(left, top),
+                dst_crs=raster_crs,
+                src_alpha=alpha,
+                dst_alpha=alpha,
+                resampling=Resampling.bilinear,
+                # Else GDAL takes it from each window, and neighbours differ.
+                XSCALE=str(1 / self._scale[0]),
+                YSCALE=str(1 / self._scale[1]),
+            )
+        except GDAL_ERRORS as error:
+            raise ReadError(
+                f"{self.name}: cannot be warped to {self._pixel_grid.crs} ({first_line(error)})",
+                "warp it with gdalwarp first",
+            ) from error
+        return out_bhw
+
+    def _seen_by(self, block: Window) -> Window | None:
+        """Return the pixels of the mosaic that a block is interpolated from, None for none."""
+        top, left = self.window.top + block.top, self.window.left + block.left
+        cols, rows = (
+            np.linspace(start, start + size, 9)
+            for start, size in ((left, block.width), (top, block.height))
+        )
+        xs, ys = self._to_source(*(axis.ravel() for axis in np.meshgrid(cols, rows)))
+        inside = np.isfinite(xs) & np.isfinite(ys)
+        if not inside.any():
+            return None
+        # Bilinear: as many source pixels as a pixel covers, one at least, on each side.
+        reach_x, reach_y = (math.ceil(max(1, scale)) + 2 for scale in self._scale)
+        first_col, last_col = xs[inside].min() - reach_x, xs[inside].max() + reach_x
+        first_row, last_row = ys[inside].min() - reach_y, ys[inside].max() + reach_y
+        seen = Window(
+            top=math.floor(first_row),
+            left=math.floor(first_col),
+            height=math.ceil(last_row) - math.floor(first_row),
+            width=math.ceil(last_col) - math.floor(first_col),
+        ).intersection(self._mosaic.window)
+        return seen if seen.pixels else None
+
+    def _to_source(self, cols: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the columns and rows of the mosaic's grid at those of the raster."""
+        xs, ys = _applied(self._pixel_grid.transform, cols, rows)
+        if self._own.crs != self._pixel_grid.crs:
+            try:
+                xs, ys = map(np.array, transform(self._pixel_grid.crs, self._own.crs, xs, ys))
+            except UNTRANSFORMABLE as error:
+                raise SourceError(
+                    f"{self.name}: cannot be warped from {_name(self._own)} to "
+                    f"{_name(self._pixel_grid)} ({first_line(error)})",
+                    "assign its CRS with gdal_edit.py -a_srs",
+                ) from error
+        return _applied(~self._own.transform, xs, ys)
+
+    def _source_px_per_pixel(self) -> tuple[float, float]:
+        """Return how many pixels of the mosaic a pixel covers, across and down, at its centre."""
+        col = self.window.left + self.window.width / 2
+        row = self.window.top + self.window.height / 2
+        xs, ys = self._to_source(
+            np.array([col - 8, col + 8, col, col]), np.array([row, row, row - 8, row + 8])
+        )
+        across = math.hypot(xs[1] - xs[0], ys[1] - ys[0]) / 16
+        down = math.hypot(xs[3] - xs[2], ys[3] - ys[2]) / 16
+        if not (math.isfinite(across) and math.isfinite(down)):
+            raise SourceError(
+                f"{self.name}: lies outside {_name(self._pixel_grid)}",
+                "assign its CRS with gdal_edit.py -a_srs",
+            )
+        return across, down
+
+
+def _applied(geotransform: Affine, xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    g = geotransform
+    return g.a * xs + g.b * ys + g.c, g.d * xs + g.e * ys + g.f
+
+
+def _name(grid: PixelGrid) -> str:
+    return str(grid.crs)[:60]

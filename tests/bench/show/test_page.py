@@ -2,10 +2,12 @@
 
 import re
 
+import pytest
 from doubles.figures import CPU, EVERY_KIND, result_of, throughput
 
 from flair_bench.results import Result
-from flair_bench.show.page import html
+from flair_bench.show.page import check_page, html
+from flair_engine.errors import OutputError
 
 
 def cells_of(page, first):
@@ -39,3 +41,24 @@ def test_the_page_is_self_contained_and_holds_every_chapter():
 def test_a_page_of_nothing_is_a_page():
     for results in ([], [Result(machine=CPU)]):
         assert "not measured" in html(results)
+
+
+def test_a_page_replaces_a_page_alone(tmp_path):
+    path = tmp_path / "page.html"
+    check_page(path, [])
+    path.write_text(html([]))
+    check_page(path, [tmp_path / "r.json"])
+    with pytest.raises(OutputError, match=r"page\.html: is the input .*page\.html"):
+        check_page(path, [tmp_path / "." / "page.html"])
+    with pytest.raises(OutputError, match="is a folder: give the name of a file in it"):
+        check_page(tmp_path, [])
+    with pytest.raises(OutputError, match="its folder does not exist: create it first"):
+        check_page(tmp_path / "no" / "page.html", [])
+    for content in ("", "<html><title>mine</title></html>"):
+        path.write_text(content)
+        with pytest.raises(OutputError, match=r"no page of flair-bench: give a name that does not"):
+            check_page(path, [])
+        assert path.read_text() == content
+    (tmp_path / "link.html").symlink_to("absent.html")
+    with pytest.raises(OutputError, match=r"link\.html: exists already and is no page"):
+        check_page(tmp_path / "link.html", [])

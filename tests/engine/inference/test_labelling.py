@@ -78,7 +78,8 @@ def expected(grid, valid_hw=None, selected=None):
 def labelled(grid, strips, slots=2, batch=3, selected=None):
     log = []
     buffers = [CoreSlot(log, grid.core_px, batch) for _ in range(slots)]
-    found = list(label_strips(strips, grid, buffers, {"labels": 1}, selected))
+    wanted = None if selected is None else lambda i, j: selected[i, j]
+    found = list(label_strips(strips, grid, buffers, {"labels": 1}, wanted))
     assert [strip.i for strip in found] == list(range(grid.rows))
     for strip in found:
         assert strip.outputs["labels"].shape == (1, strip.window.height, strip.window.width)
@@ -94,7 +95,7 @@ def test_every_pixel_is_labelled_once_in_full_batches(grid, slots, batch):
 
 
 @pytest.mark.parametrize("kept", ["none", "first", "last", "middle", "every second"])
-def test_cores_that_are_not_selected_cost_nothing(grid, kept):
+def test_cores_that_are_not_wanted_cost_nothing(grid, kept):
     selected = np.zeros((grid.rows, grid.cols), bool)
     rows = {"none": [], "first": [0], "last": [-1], "middle": [2], "every second": slice(0, 5, 2)}
     selected[rows[kept], 1:3] = True
@@ -114,6 +115,22 @@ def test_pixels_that_are_not_valid_are_0_and_cores_without_any_are_not_inferred(
 def test_a_panel_starts_at_its_own_column(grid):
     labels, _ = labelled(grid, strips_of(grid, cores=range(1, 3)))
     assert (labels == expected(grid)[:, 16:48]).all()
+
+
+def test_cores_are_asked_for_by_their_place_in_the_grid(grid):
+    """Of a panel that starts at the second column, in the order in which they are labelled."""
+    asked = []
+
+    def is_wanted(i, j):
+        asked.append((i, j))
+        return j == 2
+
+    strips = strips_of(grid, cores=range(1, 3))
+    found = label_strips(strips, grid, [CoreSlot([], grid.core_px)], {"labels": 1}, is_wanted)
+    labels = np.concatenate([strip.outputs["labels"][0] for strip in found])
+    assert asked == [(i, j) for i in range(grid.rows) for j in (1, 2)]
+    assert not labels[:, :16].any()
+    assert (labels[:, 16:] == expected(grid)[:, 32:48]).all()
 
 
 def test_outputs_of_several_bands_are_put_together_too(grid):

@@ -1,9 +1,12 @@
 import dataclasses
+import shutil
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from doubles.paths import listing
 from rasterio.transform import from_origin
 from rio_cogeo.cogeo import cog_validate
 
@@ -178,6 +181,55 @@ def test_a_block_that_gdal_failed_to_write_is_seen(write):
 
 
 def test_a_map_that_cannot_be_put_in_place(write, tmp_path):
-    (tmp_path / "map.tif").mkdir()
+    (tmp_path / "map.tif.aux.xml").mkdir()
     with pytest.raises(WriteError, match="cannot be put in place"):
         write({"labels": labels(9, 9)})
+    assert not (tmp_path / "map.tif").exists()
+
+
+@pytest.mark.parametrize("name", ["map.tif", "map.confidence.tif"])
+def test_what_comes_to_a_name_during_the_run_is_kept(write, tmp_path, name):
+    (tmp_path / name).write_bytes(b"somebody's")
+    with pytest.raises(WriteError, match=f"{name}: came during the run .* move it away, then use"):
+        write({key: array for key, array in all_outputs(9, 9).items() if key != "probabilities"})
+    assert (tmp_path / name).read_bytes() == b"somebody's"
+    assert listing(tmp_path) == sorted([name, "work"])
+
+
+def zoomed_out(path):
+    with rasterio.open(path) as dataset:
+        return set(np.unique(dataset.read(1, out_shape=(64, 64)))), dataset.overviews(1)
+
+
+@pytest.mark.parametrize("cog", [False, True])
+def test_pyramids_of_an_old_map_go_with_it(write, tmp_path, cog):
+    shape = (1, 600, 600)
+    outputs = {"labels": np.ones(shape, np.uint8), "confidence": np.full(shape, 10, np.uint8)}
+    path = write(outputs)
+    for name in outputs:
+        raster = output_path(path, name)
+        shutil.copy(raster, f"{raster}.ovr")
+        Path(f"{raster}.msk").write_bytes(b"old")
+        Path(f"{raster}.aux").write_bytes(b"old")
+        Path(f"{raster}.aux.xml").write_text("<PAMDataset/>")
+    (tmp_path / "map.tif.tfw").write_text("somebody's")
+    assert zoomed_out(path)[1]
+    write({"labels": np.full(shape, 3, np.uint8), "confidence": outputs["confidence"]}, cog=cog)
+    seen, overviews = zoomed_out(path)
+    assert seen == {3}
+    assert bool(overviews) == cog
+    assert listing(tmp_path) == ["map.confidence.tif", "map.qml", "map.tif", "map.tif.aux.xml",
+                                 "map.tif.tfw", "work"]  # fmt: skip
+    assert category_names(path) == ["no data", "first", "second", "third"]
+
+
+def test_a_style_of_somebody_is_kept_and_ours_is_not(write, tmp_path):
+    style = tmp_path / "map.qml"
+    style.write_text("<!DOCTYPE qgis><qgis/>")
+    write({"labels": labels(9, 9)})
+    assert style.read_text() == "<!DOCTYPE qgis><qgis/>"
+    style.unlink()
+    path = write({"labels": labels(9, 9)})
+    assert qml_entries(path)[1] == ("first", "#db0e9a")
+    write({"labels": labels(9, 9)}, values="zero-based")
+    assert qml_entries(path)[0] == ("first", "#db0e9a")

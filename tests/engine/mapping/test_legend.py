@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from flair_engine.manifest import read_model_spec
-from flair_engine.mapping.legend import category_names, qgis_style, rgba
+from flair_engine.mapping.legend import NAMES_MARK, STYLE_MARK, category_names, qgis_style, rgba
 
 
 @pytest.fixture
@@ -36,3 +36,11 @@ def test_the_style_has_an_entry_for_each_class_that_can_occur(spec):
 
 def test_colours_are_opaque():
     assert rgba("#db0e9a") == (0xDB, 0x0E, 0x9A, 255)
+
+
+@pytest.mark.parametrize("values", ["flair", "zero-based"])
+def test_both_files_are_marked_as_ours(spec, values):
+    assert NAMES_MARK in category_names(spec, values)
+    style = qgis_style(spec, values)
+    assert STYLE_MARK in style
+    assert [child.tag for child in ET.fromstring(style)] == ["pipe"], "the mark is a comment"

@@ -1,131 +1,105 @@
-import threading
+import os
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import rasterio
-from rasterio.enums import ColorInterp
+from doubles.field import Placed, flat, noise, write, write_vrt
+from rasterio.control import GroundControlPoint
 
-from flair_engine.errors import ReadError, SourceError, first_line
+from flair_engine.errors import SourceError
 from flair_engine.grid import Window
-from flair_engine.reading.files import (
-    FileLayer,
-    choose_bands,
-    describe,
-    describe_all,
-    expand,
-    open_dataset,
-    short,
-)
-
-WHOLE = Window(top=0, left=0, height=70, width=53)
+from flair_engine.reading import files
+from flair_engine.reading.files import describe, describe_all, expand, open_dataset, printable
 
 
-def layer_of(path, numbers=(1, 2), *, on_error="stop", **choice):
+def test_a_file_says_what_it_is(tmp_path):
+    path = write(
+        tmp_path / "in.tif", noise(4, 40, 50), photometric="minisblack", nodata=7,
+        kinds=("red", "green", "undefined", "alpha"), names=("r", "g", "near infrared"),
+        tiled=True, blockxsize=32, blockysize=16,
+    )  # fmt: skip
     info = describe(str(path))
-    return FileLayer(info, choose_bands(info, numbers, **choice), on_error=on_error)
+    assert (info.name, info.height, info.width, info.count) == (str(path), 40, 50, 4)
+    assert info.crs.to_epsg() == 2154
+    assert info.transform.a == 0.2
+    assert info.block_px == (16, 32)
+    assert [band.kind for band in info.bands] == ["red", "green", "undefined", "alpha"]
+    assert [band.description for band in info.bands] == ["r", "g", "near infrared", ""]
+    assert {band.dtype for band in info.bands} == {"uint8"}
+    assert {band.nodata for band in info.bands} == {7}
+    assert info.alpha == 4
+    assert not info.masked
+    assert info.placed
+    assert not info.gcps
+    assert info.files == (str(path),)
+    assert info.pasted is None
 
 
-def test_a_window_of_a_file_is_that_of_its_pixels(make_raster):
-    path, image = make_raster()
-    with layer_of(path, (2, 1)) as layer:
-        pixels, valid = layer.read(Window(top=2, left=3, height=4, width=5))
-    assert (pixels == image[[1, 0], 2:6, 3:8]).all()
-    assert valid is None
+def test_a_height_says_its_scale_and_unit(tmp_path):
+    path = write(tmp_path / "in.tif", flat(1, 9, 9, "int16"), scale=0.01, offset=-5, unit="cm")
+    (band,) = describe(str(path)).bands
+    assert (band.dtype, band.scale, band.offset, band.unit) == ("int16", 0.01, -5, "cm")
+    (band,) = describe(str(write(tmp_path / "plain.tif", flat(1, 9, 9)))).bands
+    assert (band.scale, band.offset, band.unit, band.description) == (1, 0, "", "")
 
 
-def test_every_thread_has_its_own_handle_and_all_are_closed(make_raster):
-    layer = layer_of(make_raster()[0])
-    threads = [threading.Thread(target=layer.read, args=(WHOLE,)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    layer.read(WHOLE)
-    for thread in threads:
-        thread.join()
-    handles = list(layer._handles.values())
-    assert len({id(handle) for handle in handles}) >= 2
-    layer.close()
-    layer.close()
-    assert all(handle.closed for handle in handles)
-    assert layer.read(WHOLE)[1] is None
+@pytest.mark.parametrize("sidecar", [False, True])
+def test_a_mask_beside_the_bands_is_known(tmp_path, sidecar):
+    path = write(tmp_path / "in.tif", noise(2, 9, 9), mask_hw=np.eye(9) > 0, sidecar=sidecar)
+    info = describe(str(path))
+    assert info.masked
+    assert (f"{path}.msk" in info.files) == sidecar
 
 
-def test_nodata_needs_every_judged_band(make_raster):
-    path, image = make_raster(nodata=255)
-    with rasterio.open(path, "r+") as dataset:
-        image[:, :5] = 255
-        image[0, 5:9] = 255
-        image[1, 5:9] = 3
-        dataset.write(image)
-    with layer_of(path) as layer:
-        valid = layer.read(WHOLE)[1]
-    assert (valid == ~(image == 255).all(0)).all()
-    assert not valid[:5].any()
-    assert valid[5:9].all()
+@pytest.mark.parametrize("said", [{"nodata": 7}, {"kinds": ("gray", "alpha")}, {}])
+def test_nodata_and_alpha_are_no_mask_beside_the_bands(tmp_path, said):
+    assert not describe(str(write(tmp_path / "in.tif", noise(2, 9, 9), **said))).masked
 
 
-def test_nodata_can_be_overridden(make_raster):
-    path, image = make_raster(nodata=255)
-    with layer_of(path, nodata="none") as layer:
-        assert layer.read(WHOLE)[1] is None
-    with layer_of(path, (1,), nodata=7.0) as layer:
-        assert (layer.read(WHOLE)[1] == (image[0] != 7)).all()
+def test_a_file_that_does_not_say_where_it_lies(tmp_path):
+    info = describe(str(write(tmp_path / "in.tif", noise(1, 9, 9), crs=None, transform=None)))
+    assert not info.placed
+    assert not info.gcps
+    points = [GroundControlPoint(row, col, 7e5 + col, 6e6 - row) for row, col in
+              ((0, 0), (0, 9), (9, 0))]  # fmt: skip
+    path = tmp_path / "gcps.tif"
+    write(path, noise(1, 9, 9), gcps=points, crs="EPSG:2154", transform=None)
+    info = describe(str(path))
+    assert not info.placed
+    assert info.gcps
 
 
-def test_height_beside_the_image_bands_is_not_judged(make_raster):
-    path, image = make_raster(nodata=0)
-    with layer_of(path, validity_bands=1) as layer:
-        assert (layer.read(WHOLE)[1] == (image[0] != 0)).all()
-
-
-def tag_alpha(path, image):
-    image[1, :, :20] = 0
-    with rasterio.open(path, "r+") as dataset:
-        dataset.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
-        dataset.write(image)
-
-
-def test_an_alpha_band_that_is_not_chosen_is_a_mask(make_raster):
-    path, image = make_raster()
-    tag_alpha(path, image)
-    with layer_of(path, (1,)) as layer:
-        assert (layer.read(WHOLE)[1] == (image[1] != 0)).all()
-
-
-def test_an_alpha_band_that_is_chosen_is_a_band(make_raster):
-    path, image = make_raster()
-    tag_alpha(path, image)
-    with layer_of(path) as layer:
-        pixels, valid = layer.read(WHOLE)
-    assert valid is None
-    assert (pixels == image).all()
-
-
-def test_a_mask_beside_the_bands_counts(make_raster):
-    path, _ = make_raster()
-    mask = np.full((70, 53), 255, np.uint8)
-    mask[30:, 10:] = 0
-    with rasterio.open(path, "r+") as dataset:
-        dataset.write_mask(mask)
-    with layer_of(path) as layer:
-        assert (layer.read(WHOLE)[1] == (mask > 0)).all()
-
-
-def test_band_that_is_not_there(make_raster):
-    info = describe(str(make_raster()[0]))
-    with pytest.raises(SourceError, match="band 7 was asked for but the file has 2"):
-        choose_bands(info, (1, 7))
+def test_a_vrt_says_what_it_is_made_of(tmp_path):
+    source = write(tmp_path / "a.tif", noise(1, 9, 9))
+    path = write_vrt(tmp_path / "in.vrt", [Placed(source, 2, 3, 9, 9)], height=20, width=20)
+    info = describe(str(path))
+    assert info.files == (str(path), str(source))
+    assert info.pasted == ((str(source), Window(top=2, left=3, height=9, width=9)),)
 
 
 def test_not_a_raster(tmp_path):
     path = tmp_path / "note.tif"
     path.write_text("not a raster")
-    with pytest.raises(SourceError, match="GDAL cannot open it"):
+    with pytest.raises(SourceError, match="note.tif: GDAL cannot open it .*: give a raster"):
         open_dataset(str(path))
 
 
-def test_a_container_without_bands(make_raster):
-    path, _ = make_raster()
+def test_a_name_with_a_null_byte(tmp_path):
+    with pytest.raises(SourceError, match="GDAL cannot open it"):
+        open_dataset(f"{tmp_path}/a\0b.tif")
 
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    name = os.fsdecode(b"d\xe9partement.tif")
+    assert printable(name) == "d\ufffdpartement.tif"
+    assert printable("département.tif") == "département.tif"
+    (write(tmp_path / "a.tif", noise(1, 9, 9))).rename(tmp_path / name)
+    with pytest.raises(SourceError, match="d\ufffdpartement.tif: its name holds bytes that are"):
+        describe_all([f"{tmp_path}/{name}"])
+
+
+def test_a_container_without_bands(tmp_path, monkeypatch):
     class Empty:
         count = 0
 
@@ -135,63 +109,77 @@ def test_a_container_without_bands(make_raster):
         def __exit__(self, *_):
             pass
 
-    with pytest.raises(SourceError, match="holds no raster band"):
-        describe(str(path), Empty)
+    monkeypatch.setattr(files, "open_dataset", lambda _name: Empty())
+    with pytest.raises(SourceError, match="in.nc: holds no raster band: give one of its sub"):
+        describe("in.nc")
 
 
-@pytest.fixture
-def damaged(make_raster):
-    """A tiled file whose second half is zeros."""
-    path, image = make_raster(height=256, width=256, tiled=True, blockxsize=64, blockysize=64,
-                              compress="deflate")  # fmt: skip
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
-    return path, image
-
-
-def test_an_unreadable_block_is_named(damaged):
-    path, image = damaged
-    with layer_of(path) as layer:
-        assert (layer.read(Window(top=0, left=0, height=64, width=256))[0] == image[:, :64]).all()
-        message = r"in.tif: block \(3, 0\), rows 192 to 255, columns 0 to 63, cannot be decoded"
-        with pytest.raises(ReadError, match=message):
-            layer.read(Window(top=192, left=0, height=64, width=256))
-
-
-def test_unreadable_blocks_can_be_skipped(damaged):
-    path, image = damaged
-    with layer_of(path, on_error="skip") as layer:
-        pixels, valid = layer.read(Window(top=0, left=0, height=256, width=256))
-    assert 0 < layer.skipped_blocks < 16
-    assert valid.sum() == (16 - layer.skipped_blocks) * 64 * 64
-    assert (pixels[:, valid] == image[:, valid]).all()
-
-
-def test_words_for_messages():
-    assert first_line(ValueError("one\ntwo")) == "one"
-    assert first_line(ValueError()) == "ValueError"
-    assert short("<VRTDataset>") == "joined files"
-    assert short("/in.tif") == "/in.tif"
-
-
-def test_folders_patterns_and_names_stand_for_files(make_raster, tmp_path):
-    for name in ("b.tif", "a.tif", "c.TIF"):
-        make_raster(name)
-    (tmp_path / "note.txt").touch()
-    names = [str(tmp_path / name) for name in ("a.tif", "b.tif", "c.TIF")]
+def test_folders_patterns_and_names_stand_for_files(tmp_path):
+    for name in ("b.tif", "a.tif", "c.TIF", "note.txt", "d.asc", "a.tif.aux.xml"):
+        (tmp_path / name).touch()
+    names = [str(tmp_path / name) for name in ("a.tif", "b.tif", "c.TIF", "d.asc")]
     assert expand([str(tmp_path)]) == names
     assert expand([str(tmp_path / "*.tif")]) == names[:2]
-    assert expand([names[1], str(tmp_path)]) == [names[1], names[0], names[2]]
+    assert expand([names[1], str(tmp_path)]) == [names[1], names[0], *names[2:]]
+    assert expand([str(tmp_path / "absent.tif")]) == [str(tmp_path / "absent.tif")]
+
+
+@pytest.mark.parametrize("folder", ["a[1]", "a*", "a?b"])
+def test_signs_of_patterns_may_be_part_of_names(tmp_path, folder):
+    names = [str(tmp_path / folder / name) for name in ("1.tif", "[2].tif")]
+    (tmp_path / folder).mkdir()
+    (tmp_path / "a1").mkdir()
+    for name in names:
+        write(tmp_path / name, noise(1, 9, 9))
+    write(tmp_path / "a1" / "3.tif", noise(1, 9, 9))
+    assert expand([str(tmp_path / folder)]) == names
+    assert expand([names[1]]) == names[1:]
+    assert expand([f"{tmp_path}/{folder}/*.tif"]) == names
+    assert [info.name for info in describe_all([str(tmp_path / folder)])] == names
+
+
+def test_patterns_may_stand_for_folders(tmp_path):
+    names = [str(tmp_path / folder / "a.tif") for folder in ("x", "x/y")]
+    for name in names:
+        write(tmp_path / name, noise(1, 9, 9))
+    assert expand([f"{tmp_path}/**/*.tif"]) == names
+    assert expand([f"{tmp_path}/?/a.tif"]) == names[:1]
 
 
 @pytest.mark.parametrize(
     ("name", "message"), [("", "a folder without rasters"), ("*.jp2", "a pattern that matches no")]
 )
 def test_names_that_stand_for_nothing(tmp_path, name, message):
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(SourceError, match=f"{message}.*: check the path"):
         expand([f"{tmp_path}/{name}"])
 
 
 def test_no_such_file(tmp_path):
-    with pytest.raises(SourceError, match="no such file"):
+    with pytest.raises(SourceError, match="absent.tif: no such file: check the path"):
         describe_all([str(tmp_path / "absent.tif")])
+
+
+@pytest.mark.parametrize("spelling", ["/vsizip/{0}/e.zip/a.tif", "zip://{0}/e.zip!a.tif",
+                                      "GTIFF_DIR:1:{0}/a.tif"])  # fmt: skip
+def test_names_that_gdal_alone_understands(tmp_path, spelling):
+    write(tmp_path / "a.tif", noise(1, 9, 9))
+    with ZipFile(tmp_path / "e.zip", "w") as archive:
+        archive.write(tmp_path / "a.tif", "a.tif")
+    (info,) = describe_all([spelling.format(tmp_path)])
+    assert (info.height, info.width) == (9, 9)
+    assert info.files
+
+
+def test_threads_do_not_share_a_handle(tmp_path):
+    path = str(write(tmp_path / "a.tif", noise(1, 9, 9)))
+    with open_dataset(path) as one, open_dataset(path) as other:
+        assert one is not other
+        one.close()
+        assert other.read(1).shape == (9, 9)
+
+
+def test_a_missing_georeference_is_not_warned_of(tmp_path, recwarn):
+    path = write(tmp_path / "a.tif", noise(1, 9, 9), crs=None, transform=None)
+    recwarn.clear()
+    describe(str(path))
+    assert not [w for w in recwarn if w.category is rasterio.errors.NotGeoreferencedWarning]

@@ -104,6 +104,25 @@ def test_files_side_by_side_are_one_raster(height, width, margin_px, data):
     assert all((layer.reads == 1).all() for layer in layers)
 
 
+@settings(max_examples=40)
+@given(data=st.data(), margin_px=st.integers(0, 31))
+def test_any_panel_of_many_files_gives_the_same_tiles(data, margin_px):
+    height, width, size = data.draw(st.integers(1, 300)), data.draw(st.integers(1, 300)), 37
+    image = noise(1, height, width)
+    layers = [
+        BlockLayer(image[:, top : top + size, left : left + size], (16, 16), top=top, left=left)
+        for top in range(0, height, size)
+        for left in range(0, width, size)
+    ]
+    raster = raster_of(height, width, Product(bands=slice(0, 1), layers=layers))
+    grid = Grid(height=height, width=width, tile_px=64, margin_px=margin_px)
+    first = data.draw(st.integers(0, grid.cols - 1))
+    cores = range(first, data.draw(st.integers(first + 1, grid.cols)))
+    rows = sorted(data.draw(st.sets(st.integers(0, grid.rows - 1), min_size=1)))
+    assert_tiles(all_strips(raster, grid, cores=cores, rows=rows), grid, image)
+    assert max(layer.reads.max() for layer in layers) == 1
+
+
 def test_invalid_pixels_are_shown_as_fill_and_known_as_invalid():
     image, valid = noise(2, 90, 70), np.ones((90, 70), bool)
     valid[20:50, 30:60] = False
@@ -113,22 +132,22 @@ def test_invalid_pixels_are_shown_as_fill_and_known_as_invalid():
     assert_tiles(all_strips(raster, grid), grid, np.where(valid, image, 7), valid)
 
 
-def test_the_later_file_lies_above_but_not_where_it_is_invalid():
-    below, above = np.full((1, 40, 40), 1, np.uint8), np.full((1, 40, 40), 2, np.uint8)
+def test_the_earlier_file_lies_above_but_not_where_it_is_invalid():
+    above, below = np.full((1, 40, 40), 1, np.uint8), np.full((1, 40, 40), 2, np.uint8)
     valid = np.ones((40, 40), bool)
     valid[:, 20:] = False
-    layers = [BlockLayer(below, (8, 8)), BlockLayer(above, (8, 8), valid_hw=valid)]
+    layers = [BlockLayer(above, (8, 8), valid_hw=valid), BlockLayer(below, (8, 8))]
     raster = raster_of(40, 40, Product(bands=slice(0, 1), layers=layers))
     grid = Grid(height=40, width=40, tile_px=64, margin_px=0)
     (strip,) = all_strips(raster, grid)
-    assert (strip.image_bhw[0, :40, :20] == 2).all()
-    assert (strip.image_bhw[0, :40, 20:40] == 1).all()
+    assert (strip.image_bhw[0, :40, :20] == 1).all()
+    assert (strip.image_bhw[0, :40, 20:40] == 2).all()
     assert strip.valid_hw is None
 
 
 @settings(max_examples=40)
 @given(data=st.data(), margin_px=st.integers(0, 31), threads=st.integers(1, 3))
-def test_of_files_that_overlap_the_last_valid_pixel_is_seen(data, margin_px, threads):
+def test_of_files_that_overlap_the_first_valid_pixel_is_seen(data, margin_px, threads):
     height, width = data.draw(st.integers(1, 500)), data.draw(st.integers(1, 120))
     whole, known = np.full((2, height, width), 7, np.uint8), np.zeros((height, width), bool)
     layers = []
@@ -141,7 +160,7 @@ def test_of_files_that_overlap_the_last_valid_pixel_is_seen(data, margin_px, thr
         block_px = data.draw(st.sampled_from([(1, 999), (16, 16), (64, 48)]))
         layers.append(BlockLayer(image, block_px, top=top, left=left, valid_hw=valid))
         for y, x in np.argwhere(valid) + np.array([top, left]):
-            if 0 <= y < height and 0 <= x < width:
+            if 0 <= y < height and 0 <= x < width and not known[y, x]:
                 whole[:, y, x], known[y, x] = image[:, y - top, x - left], True
     raster = raster_of(height, width, Product(bands=slice(0, 2), layers=layers))
     grid = Grid(height=height, width=width, tile_px=64, margin_px=margin_px)
@@ -184,6 +203,30 @@ def test_missing_height_is_counted_once_however_many_canvases_show_it():
     counter = ReadCounter()
     all_strips(raster, grid, counter=counter)
     assert counter.missing == (900 - 35) * 40
+
+
+def test_lost_height_is_invalid_in_every_strip_and_not_missing():
+    lost = np.zeros((900, 40), bool)
+    lost[100:420, 5:30] = True  # more rows than one canvas holds
+    absent = lost | (np.arange(900) >= 850)[:, None]
+    image, height = noise(1, 900, 40), noise(1, 900, 41)[:, :, :40]
+    raster = raster_of(
+        900,
+        40,
+        Product(bands=slice(0, 1), layers=[BlockLayer(image, (16, 16))]),
+        Product(
+            bands=slice(1, 2),
+            layers=[BlockLayer(height, (16, 16), valid_hw=~absent, lost_hw=lost)],
+            required=False,
+        ),
+    )
+    grid = Grid(height=900, width=40, tile_px=64, margin_px=24)
+    counter = ReadCounter()
+    strips = all_strips(raster, grid, counter=counter)
+    whole = np.concatenate([image, np.where(absent, 0, height)])
+    whole[:, lost] = 7
+    assert_tiles(strips, grid, whole, ~lost)
+    assert counter.missing == 50 * 40
 
 
 def test_layers_are_closed_when_their_last_row_is_decoded():
@@ -230,8 +273,23 @@ def test_sampled_tiles_are_tiles_of_the_grid(height, width, count):
     image = noise(2, height, width)
     grid = Grid(height=height, width=width, tile_px=64, margin_px=16)
     total = grid.rows * grid.cols
-    tiles = sample_tiles(array_raster(image), grid, count, 2)
+    tiles = sample_tiles([(array_raster(image), area_of(grid, None))], count, 2)
     assert len(tiles) == min(count, total)
     for n, tile in enumerate(tiles):
         number = n * total // count if total > count else n
         assert (tile == cut(image, grid.tile(*divmod(number, grid.cols)))).all()
+
+
+def test_tiles_are_sampled_from_all_that_is_mapped():
+    mapped, expected = [], []
+    for height, rows, cols in ((300, range(1, 3), range(2, 5)), (200, range(4), range(1))):
+        image = noise(1, height, 250)
+        grid = Grid(height=height, width=250, tile_px=64, margin_px=4)
+        mapped.append((array_raster(image), Cores(grid=grid, rows=rows, cols=cols)))
+        expected += [cut(image, grid.tile(i, j)) for i in rows for j in cols]
+    for count in (3, 10, 99):
+        tiles = sample_tiles(mapped, count, 1)
+        assert len(tiles) == min(count, len(expected))
+        numbers = sorted({n * len(expected) // count for n in range(count)})
+        for number, tile in zip(numbers, tiles, strict=True):
+            assert (tile == expected[number]).all()

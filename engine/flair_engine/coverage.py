@@ -1,0 +1,107 @@
+"""Panels that are read of the inputs, and the maps that are made of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flair_engine.grid import WindowIndex, bounds, ceil_div, cut_to
+from flair_engine.manifest import tile_grid
+from flair_engine.mapping.standing import kept_styles
+from flair_engine.mapping.targets import Target, targets_per_input
+from flair_engine.options import silent
+from flair_engine.reading.area import area_shapes, touched_cores, touches_nothing
+from flair_engine.reading.schedule import panels as panels_of
+from flair_engine.reading.sheets import covered_areas
+from flair_engine.work import Panel, SheetTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+
+    from flair_engine.grid import Cores, Window
+    from flair_engine.manifest import ModelSpec
+    from flair_engine.options import Job
+    from flair_engine.reading.inputs import Opened, Sheet
+
+
+def planned(
+    job: Job, spec: ModelSpec, opened: Opened, notify: Callable[[str], None]
+) -> tuple[list[Panel], list[SheetTarget]]:
+    """Return what is to be read, and the maps to be made of it; tell what the user should know.
+
+    Raises SourceError and OutputError for what cannot be.
+    """
+    for notice in opened.notices:
+        notify(notice)
+    panels: list[Panel] = []
+    for sheet in opened.sheets:
+        grid = tile_grid(spec, sheet.raster)
+        # The second sheet has the same shapes as the first: told once.
+        tell = notify if sheet is opened.sheets[0] else silent
+        shapes = area_shapes(sheet.pixel_grid, job.write.bbox, job.write.aoi, tell)
+        for area in covered_areas(grid, [window for _, window in sheet.delivered]):
+            selected = None if shapes is None else touched_cores(shapes, sheet.pixel_grid, area)
+            panels += _panels(sheet, area, selected, first=len(panels))
+    if not panels:
+        raise touches_nothing(job.write.bbox, job.write.aoi)
+    targets = _targets(job, spec, opened, panels)
+    if kept := kept_styles([each.target.path for each in targets]):
+        notify(kept)
+    return panels, targets
+
+
+def _panels(sheet: Sheet, area: Cores, selected: np.ndarray | None, first: int) -> Iterator[Panel]:
+    """Yield the panels of what is selected of an area, numbered from `first`."""
+    if selected is not None and not selected.any():
+        return
+    cores = area if selected is None else cut_to(area, selected)
+    for number, panel in enumerate(panels_of(cores, sheet.raster), first):
+        here = None
+        if selected is not None:
+            rows = slice(panel.rows.start - area.rows.start, panel.rows.stop - area.rows.start)
+            cols = slice(panel.cols.start - area.cols.start, panel.cols.stop - area.cols.start)
+            here = selected[rows, cols]
+        yield Panel(number=number, sheet=sheet, cores=panel, selected=here)
+
+
+def _targets(
+    job: Job, spec: ModelSpec, opened: Opened, panels: Sequence[Panel]
+) -> list[SheetTarget]:
+    """Return the maps, in the order in which what they show is read."""
+    if not job.write.per_input:
+        window = bounds(panel.cores.window for panel in panels)
+        target = Target(path=job.output, window=window)
+        return [SheetTarget(target=target, sheet=opened.sheets[0], panels=tuple(panels))]
+    shown = []
+    panels_of_sheet: dict[int, list[Panel]] = {id(sheet): [] for sheet in opened.sheets}
+    for panel in panels:
+        panels_of_sheet[id(panel.sheet)].append(panel)
+    for sheet in opened.sheets:
+        of_sheet = panels_of_sheet[id(sheet)]
+        index = WindowIndex([panel.cores.window for panel in of_sheet])
+        for name, window in sheet.delivered:
+            met = tuple(of_sheet[number] for number in index.meeting(window))
+            if any(_shows(panel, window) for panel in met):
+                shown.append((name, window, sheet, met))
+    maps = targets_per_input(job, [(name, window) for name, window, _, _ in shown], spec.outputs)
+    targets = [
+        SheetTarget(target=target, sheet=sheet, panels=met)
+        for target, (_, _, sheet, met) in zip(maps, shown, strict=True)
+    ]
+    return sorted(targets, key=lambda each: max(panel.number for panel in each.panels))
+
+
+def _shows(panel: Panel, window: Window) -> bool:
+    """Return whether a core of a panel that is labelled lies in a window."""
+    if panel.selected is None:
+        return True
+    size, rows, cols = panel.cores.grid.core_px, panel.cores.rows, panel.cores.cols
+    first_row, first_col = window.top // size - rows.start, window.left // size - cols.start
+    stop_row = ceil_div(window.bottom, size) - rows.start
+    stop_col = ceil_div(window.right, size) - cols.start
+    return bool(
+        panel.selected[
+            max(0, first_row) : max(0, stop_row), max(0, first_col) : max(0, stop_col)
+        ].any()
+    )

@@ -1,0 +1,86 @@
+"""Files that stand at the names of a map already, and which of them are of flair-engine."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+
+from flair_engine.mapping.legend import NAMES_MARK, STYLE_MARK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAP_TAG = "FLAIR_MODEL"
+"""Tag that every map carries; its value is the name of the model."""
+GDAL_SUFFIXES = (".aux.xml", ".ovr", ".msk", ".aux")
+"""Of files that GDAL takes for a part of the raster they stand beside."""
+
+
+def names_of(raster: Path) -> Path:
+    """Return where the class names of a map stand."""
+    return Path(f"{raster}{GDAL_SUFFIXES[0]}")
+
+
+def style_of(path: Path) -> Path:
+    """Return where the QGIS style of a map stands."""
+    return path.with_suffix(".qml")
+
+
+def gdal_sidecars(raster: Path) -> list[Path]:
+    """Return the names at which GDAL looks for parts of a raster."""
+    return [Path(f"{raster}{suffix}") for suffix in GDAL_SUFFIXES]
+
+
+def is_map(path: Path) -> bool:
+    """Return whether a GeoTIFF with the tag of a map stands at `path`.
+
+    What a sidecar says does not count: it may be another file's.
+    """
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    with warnings.catch_warnings(), rasterio.Env(GDAL_PAM_ENABLED="NO"):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path, driver="GTiff", sharing=False) as dataset:
+                return MAP_TAG in dataset.tags()
+        except Exception:  # noqa: BLE001  whatever GDAL says of it, and it says much
+            return False
+
+
+def stands(path: Path) -> bool:
+    """Return whether anything stands at `path`, be it a link to nothing."""
+    return os.path.lexists(path)
+
+
+def foreign_sidecars(raster: Path) -> list[Path]:
+    """Return the sidecars at a raster's name that no map of flair-engine left there."""
+    names = names_of(raster)
+    found = [path for path in gdal_sidecars(raster) if stands(path)]
+    return [path for path in found if path != names or not _holds(path, NAMES_MARK)]
+
+
+def foreign_style(path: Path) -> Path | None:
+    """Return the QGIS style at a map's name where it is not of flair-engine, so stays."""
+    style = style_of(path)
+    return style if stands(style) and not _holds(style, STYLE_MARK) else None
+
+
+def kept_styles(paths: Sequence[Path]) -> str | None:
+    """Return what to tell of the maps at `paths` that get no style, since another stands there."""
+    kept = [style for path in paths if (style := foreign_style(path))]
+    if not kept:
+        return None
+    more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+    return f"{kept[0]}{more}: no style of flair-engine, kept; the map comes without one of its own"
+
+
+def _holds(path: Path, mark: str) -> bool:
+    try:
+        return mark.encode() in path.read_bytes()
+    except OSError:  # a folder, a link to nothing, or not for us
+        return False

@@ -1,0 +1,306 @@
+"""Panels hold all that is asked for and no more, maps the panels they are put together from."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from doubles.field import X, Y, noise, write, write_shapes
+from doubles.tiny_model import SPEC, write_box_model
+
+from flair_engine import Inputs, MapOptions, ReadOptions, read_model_spec
+from flair_engine.coverage import planned
+from flair_engine.errors import OutputError, SourceError
+from flair_engine.grid import Window
+from flair_engine.options import Job
+from flair_engine.reading.inputs import open_inputs
+
+CORE = SPEC.tile_px - 2 * SPEC.margin_px
+NOWHERE = {"crs": None, "transform": None}
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Plan a run over the files in `in`; return its panels, targets, sheets and notices."""
+    spec = read_model_spec(write_box_model(tmp_path, "red", "green"))
+    (tmp_path / "out").mkdir()
+
+    def plan(*names, read=None, **write):
+        given = names or ("",)
+        apart = write.get("per_input", False)
+        job = Job(
+            model=tmp_path / "model.onnx",
+            inputs=Inputs(images=tuple(str(tmp_path / "in" / name) for name in given)),
+            output=tmp_path / "out" if apart else tmp_path / "out" / "map.tif",
+            read=read or ReadOptions(),
+            write=MapOptions(**write),
+        )
+        opened = open_inputs(spec, job.inputs, job.read, apart=apart)
+        told = []
+        panels, targets = planned(job, spec, opened, told.append)
+        opened.close()
+        return SimpleNamespace(panels=panels, targets=targets, sheets=opened.sheets, told=told)
+
+    return plan
+
+
+def put(tmp_path, name, row, col, height=40, width=50, **profile):
+    """Write a file of two bands at a row and column; return its window."""
+    seed = height * 7 + width
+    write(tmp_path / "in" / name, noise(2, height, width, seed=seed), row=row, col=col, **profile)
+    return Window(top=row, left=col, height=height, width=width)
+
+
+def box(top, left, bottom, right):
+    """Return the box around some rows and columns of pixels, a little inside their edges."""
+    return (X + 0.2 * left + 0.01, Y - 0.2 * bottom + 0.01,
+            X + 0.2 * right - 0.01, Y - 0.2 * top - 0.01)  # fmt: skip
+
+
+def cores_of(panels, sheet, *, wanted=True):
+    """Return how often each core of a sheet is in a panel, or is wanted there."""
+    height, width = sheet.pixel_grid.height, sheet.pixel_grid.width
+    found = np.zeros((-(-height // CORE), -(-width // CORE)), int)
+    for panel in panels:
+        if panel.sheet is sheet:
+            for i in panel.cores.rows:
+                for j in panel.cores.cols:
+                    found[i, j] += not wanted or panel.is_wanted(i, j)
+    return found
+
+
+def touched(sheet, windows):
+    """Return 1 for each core of a sheet that has a pixel of some windows, else 0."""
+    height, width = sheet.pixel_grid.height, sheet.pixel_grid.width
+    pixels = np.zeros((-(-height // CORE) * CORE, -(-width // CORE) * CORE), bool)
+    for window in windows:
+        pixels[window.slices] = True
+    rows, cols = (size // CORE for size in pixels.shape)
+    return pixels.reshape(rows, CORE, cols, CORE).any((1, 3)).astype(int)
+
+
+def names_of(targets):
+    return [each.target.path.name for each in targets]
+
+
+def assert_numbered_once(panels):
+    assert [panel.number for panel in panels] == list(range(len(panels)))
+
+
+def test_one_file_is_one_panel_and_one_map(tmp_path, plan):
+    window = put(tmp_path, "a.tif", 0, 0)
+    found = plan()
+    (panel,), (target,), (sheet,) = found.panels, found.targets, found.sheets
+    assert (panel.number, panel.selected, panel.cores.window) == (0, None, window)
+    assert panel.is_wanted(2, 3)
+    assert target.target.path == tmp_path / "out" / "map.tif"
+    assert target.target.window == window
+    assert (target.panels, target.sheet) == ((panel,), sheet)
+    assert found.told == []
+
+
+def test_a_wide_raster_is_cut_into_panels(tmp_path, plan, monkeypatch):
+    monkeypatch.setattr("flair_engine.reading.schedule.CANVAS_BYTES", 1)
+    put(tmp_path, "a.tif", 0, 0)
+    found = plan()
+    assert [panel.cores.cols for panel in found.panels] == [range(j, j + 1) for j in range(4)]
+    assert_numbered_once(found.panels)
+    assert found.targets[0].panels == tuple(found.panels)
+    assert (cores_of(found.panels, found.sheets[0]) == 1).all()
+
+
+@pytest.mark.parametrize("canvas_bytes", [1, 2**29])
+@pytest.mark.parametrize("per_input", [False, True])
+def test_files_far_apart_are_small_areas(tmp_path, plan, monkeypatch, per_input, canvas_bytes):
+    monkeypatch.setattr("flair_engine.reading.schedule.CANVAS_BYTES", canvas_bytes)
+    windows = [
+        put(tmp_path, "a.tif", 0, 0),
+        put(tmp_path, "b.tif", 5, 2000),
+        put(tmp_path, "c.tif", 3000, 900),
+        put(tmp_path, "d.tif", 3000, 950),
+    ]
+    found = plan(per_input=per_input)
+    (sheet,) = found.sheets
+    cores = cores_of(found.panels, sheet)
+    expected = touched(sheet, windows)
+    assert (cores == expected).all()
+    assert_numbered_once(found.panels)
+    areas = {panel.cores.window for panel in found.panels}
+    assert len(areas) == (3 if canvas_bytes > 1 else expected.any(0).sum())
+    if not per_input:
+        (target,) = found.targets
+        assert target.panels == tuple(found.panels)
+        assert target.target.window == Window(top=0, left=0, height=3040, width=2050)
+        return
+    assert names_of(found.targets) == ["a.tif", "b.tif", "c.tif", "d.tif"]
+    assert [each.target.window for each in found.targets] == windows
+    for each in found.targets:
+        assert (cores_of(each.panels, sheet)[touched(sheet, [each.target.window]) > 0] == 1).all()
+        assert all(p.cores.window.intersection(each.target.window).pixels for p in each.panels)
+
+
+def test_maps_come_in_the_order_in_which_their_last_panel_is_read(tmp_path, plan):
+    put(tmp_path, "a.tif", 4000, 0)
+    put(tmp_path, "b.tif", 2000, 700)
+    put(tmp_path, "c.tif", 0, 3000)
+    found = plan(per_input=True)
+    assert names_of(found.targets) == ["c.tif", "b.tif", "a.tif"]
+    assert [[p.number for p in each.panels] for each in found.targets] == [[0], [1], [2]]
+    assert [panel.cores.window.top for panel in found.panels] == [0, 2000, 4000]
+
+
+@pytest.mark.parametrize("per_input", [False, True])
+def test_a_box_is_read_alone(tmp_path, plan, per_input):
+    put(tmp_path, "a.tif", 0, 0, 96, 48)
+    put(tmp_path, "b.tif", 0, 48, 96, 48)
+    put(tmp_path, "c.tif", 96, 0, 96, 96)
+    found = plan(per_input=per_input, bbox=box(20, 60, 40, 70))
+    (sheet,) = found.sheets
+    asked = Window(top=16, left=48, height=32, width=32)
+    assert (cores_of(found.panels, sheet) == touched(sheet, [asked])).all()
+    assert (cores_of(found.panels, sheet, wanted=False) == touched(sheet, [asked])).all()
+    windows = {each.target.path.name: each.target.window for each in found.targets}
+    own = Window(top=0, left=48, height=96, width=48)
+    assert windows == ({"b.tif": own} if per_input else {"map.tif": asked})
+
+
+def test_files_that_share_a_core_with_what_is_asked_for_are_mapped(tmp_path, plan):
+    """A core is labelled as a whole, also where it reaches into the next file."""
+    put(tmp_path, "a.tif", 0, 0, 96, 40)
+    put(tmp_path, "b.tif", 0, 40, 96, 40)
+    assert names_of(plan(per_input=True, bbox=box(0, 20, 10, 30)).targets) == ["a.tif"]
+    both = ["a.tif", "b.tif"]
+    assert names_of(plan(per_input=True, bbox=box(0, 35, 10, 38)).targets) == both
+    assert names_of(plan(per_input=True, bbox=box(0, 49, 10, 60)).targets) == ["b.tif"]
+
+
+def test_shapes_select_cores_of_their_panels(tmp_path, plan, monkeypatch):
+    pytest.importorskip("pyogrio")
+    monkeypatch.setattr("flair_engine.reading.schedule.CANVAS_BYTES", 1)
+    put(tmp_path, "a.tif", 0, 0, 96, 96)
+    put(tmp_path, "b.tif", 0, 1600, 96, 96)
+    put(tmp_path, "c.tif", 1600, 0, 96, 96)
+    aoi = write_shapes(
+        tmp_path / "aoi.geojson", (2, 2, 14, 14), (50, 34, 62, 62), (2, 1602, 12, 1612)
+    )
+    found = plan(aoi=str(aoi))
+    (sheet,) = found.sheets
+    expected = touched(
+        sheet,
+        [
+            Window(top=0, left=0, height=16, width=16),
+            Window(top=48, left=32, height=16, width=32),
+            Window(top=0, left=1600, height=16, width=16),
+        ],
+    )
+    assert (cores_of(found.panels, sheet) == expected).all()
+    assert_numbered_once(found.panels)
+    rectangles = {panel.cores.window for panel in found.panels}
+    assert all(window.bottom <= 64 and window.right <= 1616 for window in rectangles)
+    assert sum(window.pixels for window in rectangles) == 64 * 64 + 16 * 16
+    assert found.targets[0].target.window == Window(top=0, left=0, height=64, width=1616)
+    apart = plan(aoi=str(aoi), per_input=True)
+    assert names_of(apart.targets) == ["a.tif", "b.tif"]
+
+
+def test_a_box_within_the_void_between_files_touches_nothing(tmp_path, plan):
+    put(tmp_path, "a.tif", 0, 0)
+    put(tmp_path, "b.tif", 0, 1000)
+    message = r"the box \S+: does not touch the images: check its coordinates"
+    for per_input in (False, True):
+        with pytest.raises(SourceError, match=message):
+            plan(bbox=box(10, 400, 20, 500), per_input=per_input)
+
+
+def test_shapes_apart_from_the_images_touch_nothing(tmp_path, plan):
+    pytest.importorskip("pyogrio")
+    put(tmp_path, "a.tif", 0, 0)
+    aoi = write_shapes(tmp_path / "aoi.geojson", (900, 900, 920, 920))
+    with pytest.raises(SourceError, match=r"aoi.geojson: does not touch the images: check"):
+        plan(aoi=str(aoi))
+
+
+@pytest.fixture
+def dates(tmp_path):
+    """Two tiles at two dates, the second date shifted by half a tile, far from them a third."""
+    put(tmp_path, "1_west.tif", 0, 0, 48, 48)
+    put(tmp_path, "1_east.tif", 0, 48, 48, 48)
+    put(tmp_path, "1_far.tif", 2000, 48, 48, 48)
+    put(tmp_path, "2_west.tif", 0, 24, 48, 48)
+    put(tmp_path, "2_east.tif", 0, 72, 48, 48)
+
+
+@pytest.mark.usefixtures("dates")
+def test_each_sheet_has_panels_and_maps_of_its_own(plan):
+    names = ("1_west.tif", "1_east.tif", "1_far.tif", "2_west.tif", "2_east.tif")
+    found = plan(*names, per_input=True)
+    assert len(found.sheets) == 2
+    assert_numbered_once(found.panels)
+    for sheet in found.sheets:
+        windows = [window for _, window in sheet.delivered]
+        assert (cores_of(found.panels, sheet) == touched(sheet, windows)).all()
+    for each in found.targets:
+        assert each.panels
+        assert all(panel.sheet is each.sheet for panel in each.panels)
+        assert each.target.path.name in [name.split("/")[-1] for name, _ in each.sheet.delivered]
+    last = [max(panel.number for panel in each.panels) for each in found.targets]
+    assert last == sorted(last)
+    assert sorted(names_of(found.targets)) == sorted(names)
+
+
+@pytest.mark.usefixtures("dates")
+def test_a_box_touches_some_sheets(plan):
+    second = plan(per_input=True, bbox=box(2, 105, 12, 115))
+    assert names_of(second.targets) == ["2_east.tif"]
+    assert [panel.number for panel in second.panels] == [0]
+    both = plan(per_input=True, bbox=box(2, 50, 12, 60))
+    assert sorted(names_of(both.targets)) == ["1_east.tif", "2_west.tif"]
+    assert_numbered_once(both.panels)
+
+
+@pytest.mark.parametrize("side", [(2, 2, 12, 12), (2, 105, 12, 115), (2, 50, 12, 60)])
+@pytest.mark.usefixtures("dates")
+def test_what_shapes_lack_is_told_once_whichever_sheets_they_touch(tmp_path, plan, side):
+    pytest.importorskip("pyogrio")
+    aoi = write_shapes(tmp_path / "aoi.geojson", None, side)
+    found = plan(per_input=True, aoi=str(aoi))
+    left_out = [line for line in found.told if "without a usable shape left out" in line]
+    assert len(left_out) == 1
+
+
+def test_patches_without_a_place_are_sheets_one_after_the_other(tmp_path, plan):
+    sizes = {"a.tif": (40, 50), "b.tif": (20, 90), "c.tif": (16, 16)}
+    for name, size in sizes.items():
+        put(tmp_path, name, 0, 0, *size, **NOWHERE)
+    found = plan(per_input=True, read=ReadOptions(gsd_m=0.2))
+    assert len(found.sheets) == len(found.panels) == 3
+    assert_numbered_once(found.panels)
+    for each, (name, (height, width)) in zip(found.targets, sizes.items(), strict=True):
+        assert each.target.path.name == name
+        assert each.target.window == Window(top=0, left=0, height=height, width=width)
+        assert [panel.cores.window for panel in each.panels] == [each.target.window]
+
+
+def test_what_opening_found_is_told_first(tmp_path, plan):
+    put(tmp_path, "a.tif", 0, 0)
+    put(tmp_path, "b.tif", 0, 5)
+    (tmp_path / "out" / "map.qml").write_text("a style of somebody else")
+    told = plan().told
+    assert "cover one another" in told[0]
+    assert "map.qml: no style of flair-engine, kept" in told[-1]
+
+
+def test_styles_that_are_kept_are_told_in_one_line(tmp_path, plan):
+    for name in ("a", "b", "c"):
+        put(tmp_path, f"{name}.tif", 0, 60 * ord(name))
+        (tmp_path / "out" / f"{name}.qml").write_text("a style of somebody else")
+    (line,) = plan(per_input=True).told
+    assert "a.qml and 2 more: no style of flair-engine, kept" in line
+
+
+def test_maps_that_stand_are_refused_of_touched_files_alone(tmp_path, plan):
+    put(tmp_path, "a.tif", 0, 0)
+    put(tmp_path, "b.tif", 0, 64)
+    (tmp_path / "out" / "b.tif").write_text("no map")
+    with pytest.raises(OutputError, match=r"b\.tif: exists already and is no map"):
+        plan(per_input=True)
+    assert names_of(plan(per_input=True, bbox=box(0, 0, 9, 9)).targets) == ["a.tif"]

@@ -61,7 +61,7 @@ def flair_run(*arguments) -> Outcome:
     given = [*map(str, arguments), "--engine", "ort", "--device", "cpu", "--threads", "2"]
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            run_command(command, "flair-run", interrupted="interrupted", arguments=given)
+            run_command(command, "flair-run", arguments=given)
         except SystemExit as left:
             code = int(left.code or 0)
     return Outcome(code, out.getvalue(), err.getvalue())
@@ -182,40 +182,97 @@ def write_vrt(
     bands: int = 1,
     dtype: str = "Byte",
     nodata: float | None = None,
+    declared: float | None = None,
+    keyed: float | None = None,
+    by_mask: bool = False,
     masked: bool = False,
     alpha: bool = False,
+    stated: tuple[int, int] | None = None,
 ) -> Path:
-    """Write what gdalbuildvrt would, with paths relative to the VRT."""
+    """Write what gdalbuildvrt would, with paths relative to the VRT.
+
+    Pixels that are `keyed`, and with `by_mask` those that a source's mask leaves out, are not
+    painted, and the VRT says `declared` of them; `nodata` is both. With `masked` it has a mask of
+    its own, with `alpha` its last band is tagged so. `stated` are columns and rows of each source.
+    """
     root = ET.Element("VRTDataset", rasterXSize=str(width), rasterYSize=str(height))
     ET.SubElement(root, "SRS").text = LAMBERT_93
     ET.SubElement(root, "GeoTransform").text = f"{X}, 0.2, 0, {Y}, 0, -0.2"
+    declared, keyed = (nodata if value is None else value for value in (declared, keyed))
     for number in range(1, bands + 1):
         band = ET.SubElement(root, "VRTRasterBand", dataType=dtype, band=str(number))
-        if nodata is not None:
-            ET.SubElement(band, "NoDataValue").text = repr(nodata)
+        if declared is not None:
+            ET.SubElement(band, "NoDataValue").text = repr(declared)
         if alpha and number == bands:
             ET.SubElement(band, "ColorInterp").text = "Alpha"
-        _paste(band, placed, str(number), path.parent, nodata)
+        for source in _paste(band, placed, str(number), path.parent, keyed, by_mask):
+            if stated:
+                size = {"RasterXSize": str(stated[0]), "RasterYSize": str(stated[1])}
+                ET.SubElement(source, "SourceProperties", size)
     if masked:
         mask = ET.SubElement(ET.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
-        _paste(mask, placed, "mask,1", path.parent, None)
+        _paste(mask, placed, "mask,1", path.parent)
     path.write_bytes(ET.tostring(root))
     return path
 
 
 def _paste(
-    band: ET.Element, placed: Iterable[Placed], number: str, folder: Path, nodata: float | None
-) -> None:
+    band: ET.Element,
+    placed: Iterable[Placed],
+    number: str,
+    folder: Path,
+    keyed: float | None = None,
+    by_mask: bool = False,
+) -> list[ET.Element]:
+    sources = []
     for at in placed:
-        source = ET.SubElement(band, "SimpleSource" if nodata is None else "ComplexSource")
+        plain = keyed is None and not by_mask
+        source = ET.SubElement(band, "SimpleSource" if plain else "ComplexSource")
         name = str(at.path.relative_to(folder))
         ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = name
         ET.SubElement(source, "SourceBand").text = number
         size = {"xSize": str(at.width), "ySize": str(at.height)}
         ET.SubElement(source, "SrcRect", xOff="0", yOff="0", **size)
         ET.SubElement(source, "DstRect", xOff=str(at.col), yOff=str(at.row), **size)
-        if nodata is not None:
-            ET.SubElement(source, "NODATA").text = repr(nodata)
+        if keyed is not None:
+            ET.SubElement(source, "NODATA").text = repr(keyed)
+        if by_mask:
+            ET.SubElement(source, "UseMaskBand").text = "true"
+        sources.append(source)
+    return sources
+
+
+def damage_block(path: Path, row: int, col: int) -> None:
+    """Make one block of a TIFF unreadable."""
+    with rasterio.open(path) as dataset:
+        place, size = (
+            int(dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=1))
+            for what in ("OFFSET", "SIZE")
+        )
+    content = bytearray(path.read_bytes())
+    content[place : place + size] = b"\xff" * size
+    path.write_bytes(content)
+
+
+def write_index(path: Path, tiles: Iterable[Placed]) -> Path:
+    """Write a tile index of GDAL's driver GTI, and the shapes it looks into beside it."""
+    shapes = path.with_suffix(".geojson")
+    boxes = [(at.row, at.col, at.row + at.height, at.col + at.width) for at in tiles]
+    collection = json.loads(write_shapes(shapes, *boxes).read_text())
+    for feature, at in zip(collection["features"], tiles, strict=True):
+        feature["properties"] = {"location": str(at.path)}
+    shapes.write_text(json.dumps(collection))
+    path.write_text(
+        f"<GDALTileIndexDataset><IndexDataset>{shapes}</IndexDataset>"
+        "<LocationField>location</LocationField></GDALTileIndexDataset>"
+    )
+    return path
+
+
+def has_driver(name: str) -> bool:
+    """Return whether this GDAL has a driver."""
+    with rasterio.Env() as env:
+        return name in env.drivers()
 
 
 def write_shapes(path: Path, *boxes: tuple[int, int, int, int] | None) -> Path:

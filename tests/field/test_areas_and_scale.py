@@ -173,3 +173,12 @@ def test_hectares_of_an_area_are_those_of_its_cores(red_and_green, image, tmp_pa
     share = np.count_nonzero(found.labels) / 80**2
     assert share == 2 * 16**2 / 80**2
     assert found.hectares == pytest.approx(ground_m2(path) / 1e4 * share, rel=EXACT)
+
+
+@pytest.mark.parametrize("odd", ["a.tif", "b.tif"])
+def test_a_sampling_that_is_told_is_that_of_all_files(red_and_green, tmp_path, odd):
+    for name, col in (("a.tif", 0), ("b.tif", 50)):
+        gsd_m = 0.5 if name == odd else 0.2
+        write(tmp_path / "in" / name, noise(2, 50, 50), gsd_m=gsd_m, col=col * 0.2 / gsd_m)
+    line = refused(red_and_green, tmp_path / "in", "--gsd", "0.2", tmp_path / "map.tif")
+    assert re.search(r"b.tif: ground sampling is 0\.(5|08) x", line)

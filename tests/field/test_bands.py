@@ -90,3 +90,39 @@ def test_indices_of_a_palette_are_refused(band_model, palette, tmp_path, product
     assert "palette.tif" in line
     assert product == "rvb" or re.search(r"colour table|palette(?!\.tif|_)", line)
     assert not (tmp_path / "map.tif").exists()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Band 1: Blue", "Band 2: Green", "Band 3: Red", "Band 4: NIR"),
+        ("Blue band", "Green band", "Red band", "Near infrared"),
+        ("B02", "B03", "B04", "B08"),
+        ("B", "G", "R", "N"),
+        ("Bleu", "Vert", "Rouge", "Proche infrarouge"),
+        ("sr_blue", "sr_green", "sr_red", "sr_nir"),
+    ],
+)
+@pytest.mark.parametrize("turned", [0, 1])
+def test_bands_by_what_descriptions_hold(band_model, tmp_path, names, turned):
+    """Blue, green, red, near infrared; or near infrared first."""
+    image = noise(4, 40, 50)
+    names = (*names[3:], *names[:3]) if turned else names
+    path = write(tmp_path / "in.tif", image, photometric="minisblack", names=names)
+    model = band_model("red", "green", "blue", "nir")
+    found = mapped(model, tmp_path / "map.tif", path)
+    red, nir = (3, 0) if turned else (2, 3)
+    assert (found.labels == box_labels(image[red], image[nir])).all()
+    assert f"red from {red + 1}" in found.notices
+
+
+def test_the_edge_of_red_is_not_red(band_model, tmp_path):
+    image = noise(5, 40, 50)
+    names = ("Blue", "Green", "Red", "Red Edge", "NIR")
+    path = write(tmp_path / "in.tif", image, photometric="minisblack", names=names)
+    model = band_model("red", "green", "blue", "nir")
+    refused(model, path, tmp_path / "map.tif")
+    image = image[[0, 1, 2, 3]]
+    path = write(tmp_path / "in.tif", image, photometric="minisblack", names=names[:4])
+    found = mapped(band_model("red", "green", "blue", "nir"), tmp_path / "map.tif", path)
+    assert (found.labels == box_labels(image[2], image[3])).all()

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import rasterio
-from doubles.field import X, Y, box_labels, flat, mapped, refused, write
+from doubles.field import X, Y, box_labels, flat, mapped, noise, refused, write
 
 RED = 60
 """The image's one value: what is taller than 12 m is class 3."""
@@ -200,3 +200,51 @@ def test_ascii_grids_without_a_crs(red, colour_and_height, tmp_path, pattern):
     assert (found.labels == 3).all()
     assert found.report["missing_height_pixels"] == 0
     assert re.search(r"\.asc.*CRS", found.notices)
+
+
+@pytest.mark.parametrize("declared", [-99.99, float(np.float32(-99.99)), -99.989990234375])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nodata_that_was_rounded_is_nodata(red, colour_and_height, tmp_path, declared, dtype):
+    """GDAL takes floats that differ in the last place for equal."""
+    surface = flat(130, 60, 100, dtype)
+    ground = flat(100, 60, 100, dtype)
+    ground[:, 20:40, 30:60] = np.float32(-99.99)
+    dtm = write(tmp_path / "dtm.tif", ground, nodata=declared)
+    dsm = write(tmp_path / "dsm.tif", surface)
+    found = mapped(colour_and_height, tmp_path / "map.tif", red, "--dsm", dsm, "--dtm", dtm)
+    assert found.report["missing_height_pixels"] == 20 * 30
+    counts = np.full((60, 100), 150)
+    counts[20:40, 30:60] = 0
+    assert (found.labels == labels(counts)).all()
+
+
+@pytest.mark.parametrize("holed", ["dsm", "dtm"])
+def test_holes_of_0_m_are_told(red, colour_and_height, tmp_path, holed):
+    given = []
+    for name, height_m in (("dsm", 630), ("dtm", 600)):
+        metres = flat(height_m, 60, 100, "float32")
+        if name == holed:
+            metres[:, 20:40, 30:60] = 0
+        given += [f"--{name}", write(tmp_path / f"{name}.tif", metres)]
+    found = mapped(colour_and_height, tmp_path / "map.tif", red, *given)
+    height_m = -600 if holed == "dsm" else 630
+    assert f"{height_m} m above ground, which nothing is: are there holes of 0 m" in found.notices
+
+
+@pytest.mark.parametrize("option", ["--ndsm", "--dsm", "--dtm"])
+def test_images_are_no_heights(red, colour_and_height, tmp_path, option):
+    image = write(tmp_path / "rgb.tif", noise(3, 60, 100))
+    given = [option, image]
+    if option != "--ndsm":
+        other = write(tmp_path / "other.tif", flat(9, 60, 100, "float32"))
+        given += ["--dtm" if option == "--dsm" else "--dsm", other]
+    line = refused(colour_and_height, red, *given, tmp_path / "map.tif")
+    assert "rgb.tif: has 3 bands, a height has one" in line
+
+
+@pytest.mark.parametrize("crs", ["EPSG:2154", "EPSG:32631"])
+def test_heights_beside_the_images_are_refused(red, colour_and_height, tmp_path, crs):
+    col = 1000 if crs == "EPSG:2154" else 0
+    path = write(tmp_path / "away.tif", flat(9, 60, 100), col=col, crs=crs)
+    line = refused(colour_and_height, red, "--ndsm", path, tmp_path / "map.tif")
+    assert "away.tif: lies beside the images, as all of ndsm does" in line

@@ -8,7 +8,19 @@ from zipfile import ZipFile
 
 import pytest
 import rasterio
-from doubles.field import LOCAL, X, Y, box_labels, flat, mapped, noise, refused, write
+from doubles.field import (
+    LOCAL,
+    Placed,
+    X,
+    Y,
+    box_labels,
+    flat,
+    mapped,
+    noise,
+    refused,
+    write,
+    write_vrt,
+)
 from doubles.rasters import LAMBERT_93
 from rasterio.control import GroundControlPoint
 
@@ -226,3 +238,39 @@ def test_a_world_file_places_the_map(red_and_green, world_file, tmp_path):
     assert (found.labels == box_labels(*image)).all()
     with rasterio.open(tmp_path / "map.tif") as dataset:
         assert (dataset.transform.c, dataset.transform.f) == pytest.approx((X, Y))
+
+
+@pytest.mark.parametrize("option", [[], ["--ndsm"], ["--rvb"]])
+def test_an_empty_name_is_refused(red_and_green, tmp_path, option, monkeypatch):
+    """In a folder with one raster, GDAL may take it for that."""
+    path = write(tmp_path / "in" / "a.tif", noise(2, 40, 50))
+    monkeypatch.chdir(tmp_path / "in")
+    given = [*option, ""] if option else [""]
+    line = refused(red_and_green, *([path] if option else []), *given, tmp_path / "map.tif")
+    assert "an input has an empty name" in line
+
+
+def test_hidden_files_of_a_folder_are_no_inputs(red_and_green, tmp_path):
+    image = noise(2, 40, 50)
+    write(tmp_path / "in" / "a.tif", image)
+    for name in ("._a.tif", ".a.tif"):
+        (tmp_path / "in" / name).write_bytes(b"what another system notes")
+    found = mapped(red_and_green, tmp_path / "map.tif", tmp_path / "in")
+    assert (found.labels == box_labels(*image)).all()
+
+
+@pytest.mark.parametrize(
+    "numbers", ["{x},0,0,{y},0,0", "{x},0.2,0,{y},0,0", "nan,0.2,0,{y},0,-0.2",
+                "{x},0.2,0.2,{y},0.2,0.2", "{x},0.2,0,{y},0,1e-300", "1e300,0.2,0,{y},0,-0.2"],
+)  # fmt: skip
+@pytest.mark.parametrize("product", ["images", "ndsm"])
+def test_a_place_that_is_none_is_refused_in_a_line(band_model, tmp_path, numbers, product):
+    image = write(tmp_path / "a.tif", noise(1, 40, 50))
+    path = write_vrt(tmp_path / "in.vrt", [Placed(image, 0, 0, 40, 50)], height=40, width=50)
+    text = path.read_text().replace(f"{X}, 0.2, 0, {Y}, 0, -0.2", numbers.format(x=X, y=Y))
+    path.write_text(text)
+    given = [path] if product == "images" else [image, "--ndsm", path]
+    bands = ["red"] if product == "images" else ["red", "elevation"]
+    line = refused(band_model(*bands), *given, tmp_path / "map.tif")
+    assert "in.vrt: " in line
+    assert len(line) < 600

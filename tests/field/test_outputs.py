@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from doubles.field import box_labels, flair_run, flat, mapped, noise, read_map, refused, write
+from doubles.field import box_labels, flair_run, flat, mapped, noise, read_map, refused, said, write
 from doubles.paths import listing
 
 
@@ -171,3 +171,15 @@ def test_nothing_is_left_where_a_run_is_refused(red_and_green, tmp_path):
     link.symlink_to("in.tif")
     assert flair_run("-m", red_and_green, tmp_path / "in.tif", link, "--overwrite").code == 2
     assert listing(tmp_path) == ["in.tif", "link.tif"]
+
+
+def test_a_file_in_the_place_of_the_journal_is_kept(red_and_green, tmp_path):
+    image = write(tmp_path / "in.tif", noise(2, 40, 50))
+    mine = tmp_path / ".map.tif.flair-run"
+    mine.write_text("mine")
+    for options in ([], ["--overwrite"], ["--resume"]):
+        outcome = flair_run("-m", red_and_green, image, tmp_path / "map.tif", *options)
+        assert outcome.code in (1, 2), options
+        line = said(outcome, outcome.code)
+        assert ".map.tif.flair-run" in line
+        assert mine.read_text() == "mine"

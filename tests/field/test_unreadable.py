@@ -163,3 +163,80 @@ def test_libraries_keep_silent(red_and_green, tmp_path, kind):
     assert result.returncode == (3 if kind == "cut short" else 0)
     lines = result.stderr.splitlines()
     assert [line for line in lines if not line.startswith("flair-run: ")] == []
+
+
+PYTHON_BAND = """
+  <VRTRasterBand dataType="Float32" band="1" subClass="VRTDerivedRasterBand">
+    <PixelFunctionType>heights</PixelFunctionType>
+    <PixelFunctionLanguage>Python</PixelFunctionLanguage>
+    <PixelFunctionCode><![CDATA[
+def heights(sources, out, *_):
+    open({proof!r}, "w").close()
+    out[:] = 10
+]]></PixelFunctionCode>
+    <SimpleSource>
+      <SourceFilename relativeToVRT="1">plain.tif</SourceFilename>
+      <SourceBand>1</SourceBand>
+    </SimpleSource>
+  </VRTRasterBand>
+</VRTDataset>"""
+
+
+@pytest.mark.parametrize("product", ["ndsm", "dsm", "dtm"])
+def test_heights_by_python_code_end_the_run_and_never_are_zeros(
+    colour_and_height, tmp_path, product
+):
+    """GDAL refuses the code at the first read, and answers the next through the handle with 0."""
+    red = write(tmp_path / "red.tif", flat(60, 60, 100))
+    plain = write(tmp_path / "plain.tif", flat(100, 60, 100, "float32"))
+    proof = tmp_path / "code was run"
+    size = {"height": 60, "width": 100, "dtype": "Float32"}
+    hostile = write_vrt(tmp_path / "hostile.vrt", [Placed(plain, 0, 0, 60, 100)], **size)
+    head, _, _ = hostile.read_text().partition("<VRTRasterBand")
+    hostile.write_text(head + PYTHON_BAND.format(proof=str(proof)))
+    given = [f"--{product}", hostile]
+    if product != "ndsm":
+        given += ["--dtm" if product == "dsm" else "--dsm", plain]
+    output = tmp_path / "map.tif"
+    line = check_stops(colour_and_height, output, red, *given)
+    assert "hostile.vrt" in line
+    assert "Python" in line
+    found = mapped(colour_and_height, output, red, *given, *SKIP, code=3)
+    assert not found.labels.any()
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg"])
+def test_a_picture_that_is_cut_short(band_model, tmp_path, extension):
+    model = band_model("red", "green", "blue")
+    path = tmp_path / f"in.{extension}"
+    image = noise(3, 120, 100)
+    write(path, image, driver={"png": "PNG", "jpg": "JPEG"}[extension])
+    with rasterio.open(path) as dataset:
+        whole = dataset.read()
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    (tmp_path / f"in.{extension}.aux.xml").unlink(missing_ok=True)
+    gsd = ["--gsd", "0.2"]
+    line = check_stops(model, tmp_path / "map.tif", path, *gsd)
+    assert path.name in line
+    found = mapped(model, tmp_path / "map.tif", path, *gsd, *SKIP, code=3)
+    gone = found.labels == 0
+    assert gone[-40:].all()
+    assert not gone[:40].any()
+    expected = box_labels(whole[0], whole[2])
+    assert (found.labels[away(gone)] == expected[away(gone)]).all()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_raw_file_that_is_shorter_than_its_header_says(red_and_green, tmp_path, nested):
+    """GDAL reads zeros where it ends."""
+    path = write(tmp_path / "in.img", noise(2, 60, 100), driver="ENVI")
+    given = path
+    if nested:
+        placed = [Placed(path, 0, 0, 60, 100)]
+        given = write_vrt(tmp_path / "in.vrt", placed, height=60, width=100, bands=2)
+    whole = mapped(red_and_green, tmp_path / "map.tif", given)
+    assert (whole.labels == box_labels(*noise(2, 60, 100))).all()
+    path.write_bytes(path.read_bytes()[:7000])
+    line = said(flair_run("-m", red_and_green, given, tmp_path / "map2.tif"), 2)
+    assert "in.img: has 7,000 bytes, its header says 12,000: fetch it again" in line

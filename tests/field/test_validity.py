@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import rasterio
 from doubles.field import (
     Placed,
     box_labels,
     mapped,
     noise,
+    refused,
     write,
     write_vrt,
 )
@@ -244,3 +246,73 @@ def test_jpeg_colours_keep_their_mask(rgb, tmp_path):
     )  # fmt: skip
     labels = mapped(rgb, tmp_path / "map.tif", path).labels
     assert ((labels != 0) == valid).all()
+
+
+def cut_off(path, image, rows, **said):
+    """Write tiles of the first rows alone, as when writing ends early."""
+    write(path, image, **said)
+    with rasterio.open(path) as dataset:
+        profile = dataset.profile | {"tiled": True, "blockxsize": 16, "blockysize": 16} | said
+    with rasterio.open(path, "w", **profile, SPARSE_OK=True) as dataset:
+        if said.get("interleave") == "band":
+            dataset.write(image[:1], [1])
+            dataset.write(image[1:, :rows], [2], window=((0, rows), (0, image.shape[2])))
+        else:
+            dataset.write(image[:, :rows], window=((0, rows), (0, image.shape[2])))
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+def test_a_file_whose_writing_was_cut_off(red_and_green, tmp_path, interleave):
+    image, valid = noise(2, 64, 80), np.ones((64, 80), bool)
+    valid[48:] = False
+    cut_off(tmp_path / "in.tif", image, 48, interleave=interleave)
+    found = mapped(red_and_green, tmp_path / "map.tif", tmp_path / "in.tif")
+    assert (found.labels == box_labels(*image, valid)).all()
+
+
+@pytest.mark.parametrize("told", [[], ["--nodata", "none"], ["--mask", "none", "--nodata", "none"]])
+def test_what_fills_blocks_that_were_never_written_is_not_valid(red_and_green, tmp_path, told):
+    """GDAL fills them with nodata, and a mask may call them valid."""
+    image, valid = noise(2, 64, 80), np.ones((64, 80), bool)
+    valid[48:] = False
+    path = tmp_path / "in.tif"
+    cut_off(path, image, 48, nodata=255)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(np.full((64, 80), 255, np.uint8))
+    found = mapped(red_and_green, tmp_path / "map.tif", path, *told)
+    assert (found.labels == box_labels(*image, valid)).all()
+
+
+@pytest.mark.parametrize("values", ["7 7", "7 9"])
+def test_nodata_of_all_bands_together(red_and_green, tmp_path, values):
+    """That is what gdal_translate makes of a PNG with a transparent colour."""
+    image, colour = noise(2, 60, 80), np.array(values.split(), np.uint8)
+    image[:, 10:30, 10:30] = colour[:, None, None]
+    image[0, 40:45] = colour[0]
+    valid = (image != colour[:, None, None]).any(0)
+    path = write(tmp_path / "in.tif", image)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(NODATA_VALUES=values)
+    found = mapped(red_and_green, tmp_path / "map.tif", path)
+    assert (found.labels == box_labels(*image, valid)).all()
+
+
+def test_a_mask_that_cannot_be_read_is_refused(red_and_green, tmp_path):
+    path = write(tmp_path / "in.tif", noise(2, 60, 80))
+    (tmp_path / "in.tif.msk").write_bytes(b"II*\0junk")
+    line = refused(red_and_green, path, tmp_path / "map.tif")
+    assert "in.tif.msk: cannot be read as the mask of" in line
+
+
+@pytest.mark.parametrize("value", ["300", "-1", "0.5", "nan", "inf"])
+def test_a_value_that_eight_bits_cannot_hold_is_refused(red_and_green, tmp_path, value):
+    path = write(tmp_path / "in.tif", noise(2, 60, 80))
+    line = refused(red_and_green, path, f"--nodata={value}", tmp_path / "map.tif")
+    assert "nodata" in line
+
+
+def test_a_map_of_nothing_is_told(red_and_green, tmp_path):
+    path = write(tmp_path / "in.tif", noise(2, 60, 80), mask_hw=np.zeros((60, 80), bool))
+    found = mapped(red_and_green, tmp_path / "map.tif", path)
+    assert not found.labels.any()
+    assert "no pixel of the images is valid: the map holds nodata alone" in found.notices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,25 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from flair_engine.options import ReadOptions
-    from flair_engine.reading.files import Band, FileInfo
+    from flair_engine.reading.file_info import Band, FileInfo
     from flair_engine.reading.metres import ToMetres
 
 NAMES = {
-    "red": "red",
-    "green": "green",
-    "blue": "blue",
-    "nir": "nir",
-    "near infrared": "nir",
-    "near-infrared": "nir",
-    "infrared": "nir",
-    "ir": "nir",
-    "pir": "nir",
-    "rouge": "red",
-    "vert": "green",
-    "bleu": "blue",
-    "alpha": "alpha",
+    "nir": r"nir|near[ -]?infra-?red|infra-?red|proche infrarouge|infrarouge|pir|b0?8",
+    "red edge": r"red[ -]?edge",
+    "red": r"red|rouge|b0?4",
+    "green": r"green|vert|b0?3",
+    "blue": r"blue|bleu|b0?2",
+    "alpha": r"alpha",
 }
-"""Words of colour tags and band descriptions, English and French, and the model's for them."""
+"""Words of colour tags and band descriptions by the model's name, English, French and Sentinel-2's;
+the first that is found counts."""
+
+LETTERS = {"r": "red", "g": "green", "v": "green", "b": "blue", "n": "nir", "i": "nir"}
+"""What single letters stand for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,8 +117,8 @@ def _nodata(
     info: FileInfo, numbers: Sequence[int], options: ReadOptions, *, told: bool
 ) -> tuple[float | None, ...]:
     """Return the nodata value of each band; none of the file's where a mask has `told`."""
-    if isinstance(options.nodata, float):
-        return (options.nodata,) * len(numbers)
+    if isinstance(options.nodata, (int, float)):
+        return (float(options.nodata),) * len(numbers)
     if options.nodata == "none" or told:
         return (None,) * len(numbers)
     return tuple(info.bands[number - 1].nodata for number in numbers)
@@ -128,7 +126,13 @@ def _nodata(
 
 def name_of(band: Band) -> str | None:
     """Return the colour a band says it is, by its description, else by its tag."""
-    return NAMES.get(band.description.strip().lower()) or NAMES.get(band.kind)
+    for text in (band.description.strip().lower().replace("_", " "), band.kind):
+        if text in LETTERS:
+            return LETTERS[text]
+        for name, words in NAMES.items():
+            if re.search(rf"\b({words})\b", text):
+                return name
+    return None
 
 
 def numbers_by_name(info: FileInfo, wanted: Sequence[str]) -> tuple[int, ...]:

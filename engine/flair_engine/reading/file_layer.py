@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rasterio.windows import Window as RasterioWindow
 
-from flair_engine.errors import ReadError, SourceError, first_line
+from flair_engine.errors import ReadError, SourceError, TooManyFilesError, first_line
 from flair_engine.gdal import GDAL_ERRORS
 from flair_engine.grid import Window, WindowIndex, blocks, cut_at
 from flair_engine.options import silent
-from flair_engine.reading.files import open_dataset
+from flair_engine.reading.files import no_file_left, open_dataset, too_many_files
 from flair_engine.reading.layers import Pixels
 from flair_engine.reading.metres import possible
 
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 
     from flair_engine.options import OnError
     from flair_engine.reading.bands import BandChoice
-    from flair_engine.reading.files import FileInfo
-    from flair_engine.reading.vrt import Pasted
+    from flair_engine.reading.file_info import FileInfo
+
+SMALLEST_BLOCK_PX = 16
+"""Edge of the smallest tiles of a TIFF."""
 
 UNREADABLE = (*GDAL_ERRORS, SourceError)
 """Whatever reading raises, opening a handle included."""
@@ -55,8 +59,14 @@ class FileLayer(AbstractContextManager["FileLayer"]):
         self.dtype: type[np.generic] = np.float32 if choice.metres else np.uint8
         self.block_px = info.block_px
         self.skipped_blocks = 0
-        self._pasted = info.pasted
-        self._pasted_index = WindowIndex([pasted.window for pasted in info.pasted or ()])
+        known = [info.pasted[n - 1] for n in choice.numbers if n <= len(info.pasted)]
+        self._pasted = [band for band in dict.fromkeys(known) if band is not None]
+        """Where sources of a VRT lie, of bands that differ in it."""
+        everything = [pasted for band in self._pasted for pasted in band]
+        self._edges = WindowIndex([pasted.window for pasted in everything])
+        self._virtual = bool(info.pasted)
+        self._interleaved = info.interleaved
+        self._fills = tuple(info.bands[number - 1].nodata for number in choice.numbers)
         self._unopened: dict[str, SourceError | None] = {}
         """By file of a VRT what is wrong with it, of those that were looked at."""
         self._choice = choice
@@ -106,8 +116,7 @@ class FileLayer(AbstractContextManager["FileLayer"]):
 
     def _read(self, part: Window, out_bhw: np.ndarray) -> np.ndarray | None:
         """Decode `part` into `out_bhw`; return where it is valid, None for everywhere."""
-        pasted = [self._pasted[n] for n in self._pasted_index.meeting(part)] if self._pasted else []
-        self._check_openable(pasted)
+        self._check_openable(part)
         dataset, choice = self._dataset(), self._choice
         where = RasterioWindow(part.left, part.top, part.width, part.height)
         if choice.metres is None:
@@ -116,9 +125,6 @@ class FileLayer(AbstractContextManager["FileLayer"]):
             raw_bhw = dataset.read(choice.numbers, window=where)
             out_bhw[...] = choice.metres.of(raw_bhw)
         invalid_hw = _any(self._invalid(dataset, raw_bhw, where, part))
-        if self._pasted is not None:
-            void_hw = uncovered([window for _, window in pasted], part)
-            invalid_hw = _any([found for found in (invalid_hw, void_hw) if found is not None])
         if choice.metres:
             impossible_hw = self._impossible(out_bhw, invalid_hw)
             invalid_hw = _any([found for found in (invalid_hw, impossible_hw) if found is not None])
@@ -126,13 +132,16 @@ class FileLayer(AbstractContextManager["FileLayer"]):
                 out_bhw[:, invalid_hw] = 0
         return None if invalid_hw is None else ~invalid_hw
 
-    def _check_openable(self, pasted: Sequence[Pasted]) -> None:
+    def _check_openable(self, part: Window) -> None:
         """Raise SourceError for a file of a VRT that is not there: GDAL may read void for it."""
-        for file, _ in pasted:
+        met = [p for band in self._pasted for p in band if p.window.intersection(part).pixels]
+        for file in dict.fromkeys(file for pasted in met for file in (pasted.file, *pasted.below)):
             if file not in self._unopened:
                 try:
                     open_dataset(file).close()
                     self._unopened[file] = None
+                except TooManyFilesError:
+                    raise
                 except SourceError as error:
                     self._unopened[file] = error
             if fault := self._unopened[file]:
@@ -149,10 +158,16 @@ class FileLayer(AbstractContextManager["FileLayer"]):
         if choice.mask_band is not None:
             yield dataset.read(choice.mask_band, window=where) == 0
         if dataset.driver == "GTiff":
-            for block in unwritten(dataset, raw_bhw, part, self.block_px):
-                unwritten_hw = np.zeros(raw_bhw.shape[1:], bool)
-                unwritten_hw[block.relative_to(part).slices] = True
-                yield unwritten_hw
+            for place in choice.judged[: 1 if self._interleaved else None]:
+                number, fill = choice.numbers[place], self._fills[place]
+                for block in unwritten(dataset, number, raw_bhw[place], fill, part, self.block_px):
+                    unwritten_hw = np.zeros(raw_bhw.shape[1:], bool)
+                    unwritten_hw[block.relative_to(part).slices] = True
+                    yield unwritten_hw
+        for band in self._pasted:
+            void_hw = uncovered([pasted.window for pasted in band], part)
+            if void_hw is not None:
+                yield void_hw
         if choice.masked:
             judged = [choice.numbers[place] for place in choice.judged]
             yield all_equal(dataset.read_masks(judged, window=where), [0] * len(judged))
@@ -174,14 +189,24 @@ class FileLayer(AbstractContextManager["FileLayer"]):
         """Read block by block what failed as a whole, a fresh handle after each failure."""
         valid_hw = np.zeros((part.height, part.width), bool)
         lost_hw = np.zeros_like(valid_hw)
-        for piece in self._pieces(part):
+        left = deque(self._pieces(part))
+        while left:
+            piece = left.popleft()
             rows, cols = piece.relative_to(part).slices
             try:
                 valid = self._read(piece, out_bhw[:, rows, cols])
             except UNREADABLE as error:
                 self.close_mine()
-                if self._on_error == "stop":
+                if no_file_left(str(error.__cause__ or error)):
+                    error = too_many_files(self.name)
+                if self._on_error == "stop" or isinstance(error, TooManyFilesError):
                     raise self._unreadable(piece, error) from error
+                if self._virtual and not isinstance(error, SourceError):
+                    met = self._edges.windows_meeting(piece)
+                    smaller = list(quarters(piece, met[0] if met else piece))
+                    left.extendleft(smaller)
+                    if smaller:
+                        continue
                 with self._lock:
                     self.skipped_blocks += 1
                 out_bhw[:, rows, cols] = 0
@@ -193,9 +218,22 @@ class FileLayer(AbstractContextManager["FileLayer"]):
     def _pieces(self, part: Window) -> Iterator[Window]:
         """Yield the blocks of a window, those of a VRT cut where its sources begin and end."""
         for block in blocks(part, self.block_px):
-            yield from cut_at(block, self._pasted_index.windows_meeting(block))
+            yield from cut_at(block, self._edges.windows_meeting(block))
 
     def _unreadable(self, block: Window, error: Exception) -> ReadError:
+        if isinstance(error, TooManyFilesError):
+            return ReadError(error.what, error.remedy)
+        if isinstance(error, SourceError):
+            named = error.what.startswith(self.name)
+            return ReadError(
+                error.what if named else f"{self.name}: {error.what}",
+                "mend that and continue with --resume, or use --on-error skip",
+            )
+        if isinstance(error, MemoryError):
+            return ReadError(
+                f"{self.name}: memory ran out as it was read ({first_line(error)})",
+                "use fewer --threads",
+            )
         row, col = block.top // self.block_px[0], block.left // self.block_px[1]
         return ReadError(
             f"{self.name}: block ({row}, {col}), rows {block.top} to {block.bottom - 1}, "
@@ -217,8 +255,15 @@ def all_equal(bands_hw: Sequence[np.ndarray] | np.ndarray, values: Sequence[Any]
 
 
 def _equal(band_hw: np.ndarray, value: float) -> np.ndarray:
-    found: np.ndarray = np.isnan(band_hw) if np.isnan(value) else band_hw == value
-    return found
+    """Return where a band is a value; of floats where GDAL takes them for equal (gdal_priv.h)."""
+    if np.isnan(value):
+        return np.asarray(np.isnan(band_hw))
+    equal = np.asarray(band_hw == value)
+    if band_hw.dtype.kind == "f" and np.isfinite(value):
+        with np.errstate(over="ignore", invalid="ignore"):
+            near = np.finfo(np.float32).eps * np.abs(band_hw + value) * 2
+            equal |= np.abs(band_hw - value) < near
+    return equal
 
 
 def _as_stored(value: float | None, dtype: np.dtype) -> float | int | None:
@@ -240,12 +285,17 @@ def _any(found: Iterator[np.ndarray] | Sequence[np.ndarray]) -> np.ndarray | Non
 
 
 def unwritten(
-    dataset: DatasetReader, raw_bhw: np.ndarray, part: Window, block_px: tuple[int, int]
+    dataset: DatasetReader,
+    number: int,
+    raw_hw: np.ndarray,
+    fill: float | None,
+    part: Window,
+    block_px: tuple[int, int],
 ) -> Iterator[Window]:
-    """Yield the blocks of a TIFF in `part`, cut at it, that were never written; GDAL reads zeros.
+    """Yield the blocks of a TIFF's band in `part`, cut at it, that were never written.
 
-    Writing was cut off there, or what lies there was left out (SPARSE_OK). Only blocks whose first
-    pixel is 0 are looked up.
+    Writing was cut off there, or what lies there was left out (SPARSE_OK); GDAL reads nodata,
+    `fill`, or zeros. Only blocks whose first pixel is that are looked up.
     """
     tops, lefts = (
         np.arange(start - start % size, stop, size)
@@ -255,12 +305,43 @@ def unwritten(
         )
     )
     rows, cols = np.maximum(tops - part.top, 0), np.maximum(lefts - part.left, 0)
-    for down, across in np.argwhere(~raw_bhw[:, rows[:, None], cols].any(axis=0)):
+    for down, across in np.argwhere(_equal(raw_hw[rows[:, None], cols], fill or 0)):
         top, left = int(tops[down]), int(lefts[across])
         place = f"{left // block_px[1]}_{top // block_px[0]}"
-        if dataset.get_tag_item(f"BLOCK_OFFSET_{place}", "TIFF", bidx=1) is None:
+        if dataset.get_tag_item(f"BLOCK_OFFSET_{place}", "TIFF", bidx=number) is None:
             whole = Window(top=top, left=left, height=block_px[0], width=block_px[1])
             yield whole.intersection(part)
+
+
+def quarters(piece: Window, anchor: Window) -> Iterator[Window]:
+    """Yield the quarters of a window, none of one that is as small as blocks come.
+
+    A block of a VRT holds many blocks of its sources, one of which cannot be decoded. It is cut
+    where blocks of a source that begins where `anchor` does may end.
+    """
+    middles = [
+        _middle(piece.top, piece.bottom, anchor.top),
+        _middle(piece.left, piece.right, anchor.left),
+    ]
+    edges = [
+        [start, *([middle] if middle else []), stop]
+        for start, middle, stop in zip(
+            (piece.top, piece.left), middles, (piece.bottom, piece.right), strict=True
+        )
+    ]
+    if len(edges[0]) == len(edges[1]) == 2:
+        return
+    for top, bottom in pairwise(edges[0]):
+        for left, right in pairwise(edges[1]):
+            yield Window(top=top, left=left, height=bottom - top, width=right - left)
+
+
+def _middle(start: int, stop: int, anchor: int) -> int | None:
+    """Return the edge of a block nearest the middle of a span, None where none lies within it."""
+    step = SMALLEST_BLOCK_PX
+    middle = anchor + round(((start + stop) / 2 - anchor) / step) * step
+    inside = [edge for edge in (middle, middle - step, middle + step) if start < edge < stop]
+    return inside[0] if inside else None
 
 
 def uncovered(covered: Sequence[Window], part: Window) -> np.ndarray | None:

@@ -10,13 +10,18 @@ import numpy as np
 
 from flair_engine.grid import Window
 from flair_engine.manifest import COUNTS_PER_METRE
+from flair_engine.options import silent
 from flair_engine.reading.layers import Pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flair_engine.reading.mosaic import Mosaic
     from flair_engine.reading.strips import Strip
+
+DEEPEST_M, TALLEST_M = -100.0, 350.0
+"""Heights of a surface above its terrain beyond which one of the two is wrong: models of a quarry
+from two years differ by less, the tallest structure of France has 343 m."""
 
 LOWEST_TALL = 25
 """Counts (5 m) that one pixel in a thousand exceeds wherever there are houses or trees; heights
@@ -93,8 +98,18 @@ class HeightCheck:
 class HeightLayer:
     """Height counts of a surface above a terrain, or of heights above ground themselves."""
 
-    def __init__(self, surface: Mosaic, terrain: Mosaic | None = None) -> None:
-        """Take mosaics in metres on the raster's grid; without `terrain` the surface is nDSM."""
+    def __init__(
+        self,
+        surface: Mosaic,
+        terrain: Mosaic | None = None,
+        *,
+        tell: Callable[[str], None] = silent,
+    ) -> None:
+        """Take mosaics in metres on the raster's grid; without `terrain` the surface is nDSM.
+
+        `tell` is called where a height above ground is none that anything has.
+        """
+        self._tell = tell
         models = [model for model in (surface, terrain) if model]
         self.name = f"height ({' - '.join(model.name for model in models)})"
         self.window = reduce(Window.intersection, (model.window for model in models))
@@ -113,6 +128,7 @@ class HeightLayer:
         read = [model.read(here) for model in self._models]
         terrain_m = read[1].image_bhw if len(read) > 1 else np.zeros((), np.float32)
         counts_bhw = encode_height(read[0].image_bhw, terrain_m)
+        self._look(read, terrain_m)
         if out_bhw is not None:
             out_bhw[...] = counts_bhw
         valid = [pixels.valid_hw for pixels in read if pixels.valid_hw is not None]
@@ -122,6 +138,19 @@ class HeightLayer:
             np.logical_and.reduce(valid) if valid else None,
             np.logical_or.reduce(lost) if lost else None,
         )
+
+    def _look(self, read: Sequence[Pixels], terrain_m: np.ndarray) -> None:
+        """Tell of a height that looks like a hole in one of the models which nothing declares."""
+        above_m = read[0].image_bhw - terrain_m
+        known = [pixels.valid_hw for pixels in read if pixels.valid_hw is not None]
+        if known:
+            above_m = above_m[0][np.logical_and.reduce(known)]
+        for odd_m in (above_m.min(initial=0), above_m.max(initial=0)):
+            if not DEEPEST_M <= odd_m <= TALLEST_M:
+                self._tell(
+                    f"{self.name}: {odd_m:.0f} m above ground, which nothing is: are there holes "
+                    "of 0 m, or models of different heights?"
+                )
 
     def close(self) -> None:
         """Close both models' files; see Layer."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
+import hashlib
+import math
+from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from flair_engine.errors import SourceError
 from flair_engine.grid import Window
 from flair_engine.manifest import ELEVATION
 from flair_engine.reading.bands import Chosen
+from flair_engine.reading.crs import same_crs
 from flair_engine.reading.height import HeightLayer
 from flair_engine.reading.layers import Product, Raster
 from flair_engine.reading.mosaic import Mosaic
@@ -38,11 +42,11 @@ from flair_engine.reading.told import (
 from flair_engine.reading.warp import layers_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Inputs, ReadOptions
-    from flair_engine.reading.files import FileInfo
+    from flair_engine.reading.file_info import FileInfo
     from flair_engine.reading.layers import GridSource, Layer
 
 
@@ -64,6 +68,10 @@ class Opened:
     """One mosaic; or several, of files that cover one another."""
     files: tuple[str, ...]
     """Every file, those inside VRTs too."""
+    places: Mapping[str, Sequence[tuple[int, Window]]]
+    """By file, the numbers of the sheets and the pixels of them that it may show."""
+    described: str
+    """SHA-256 of what all files say of themselves, but for their names."""
     notices: list[str]
     found: deque[str] = field(default_factory=deque)
     """What is to be told of pixels read so far; many threads append."""
@@ -104,6 +112,8 @@ def open_inputs(
     pixel_grid = _grid_of(leading, products, spec, options)
     products, notices = _with_crs(products, pixel_grid)
     everything = [info for product in products for info in product.infos]
+    for product in products[1:]:
+        _check_on_map(product, pixel_grid)
     notices = [
         *band_notices(products, options),
         *place_notices(leading.infos, options),
@@ -126,9 +136,37 @@ def open_inputs(
     return Opened(
         sheets=tuple(sheets),
         files=tuple(sorted({file for info in everything for file in info.files})),
+        places=_places(products, sheets),
+        described=_described(products),
         notices=list(dict.fromkeys(notices)),
         found=found,
     )
+
+
+def _places(
+    products: Sequence[Given], sheets: Sequence[Sheet]
+) -> dict[str, list[tuple[int, Window]]]:
+    found: defaultdict[str, list[tuple[int, Window]]] = defaultdict(list)
+    for number, sheet in enumerate(sheets):
+        shown = {name for name, _ in sheet.delivered}
+        for product in products:
+            for info in product.infos:
+                if product is products[0] and info.name not in shown:
+                    continue
+                window = span(info, sheet.pixel_grid, info.name)
+                for file in info.files:
+                    found[file].append((number, window))
+    return dict(found)
+
+
+def _described(products: Sequence[Given]) -> str:
+    """Return what changes with anything that files say of themselves, their order included."""
+    found = hashlib.sha256()
+    for product in products:
+        for file in product.files:
+            nameless = replace(file.info, name="", files=(), pasted=())
+            found.update(repr((product.name, nameless, file.choice)).encode())
+    return found.hexdigest()
 
 
 def _check_sampling(products: Sequence[Given], gsd_m: float, options: ReadOptions) -> None:
@@ -136,7 +174,10 @@ def _check_sampling(products: Sequence[Given], gsd_m: float, options: ReadOption
 
     Heights may be: they are smooth, and coarser everywhere.
     """
-    if options.resample or options.gsd_m:
+    if options.resample:
+        return
+    if options.gsd_m:
+        _check_alike(products, options.gsd_m)
         return
     for product in products:
         for info in product.infos if product.name in IMAGES else ():
@@ -145,6 +186,19 @@ def _check_sampling(products: Sequence[Given], gsd_m: float, options: ReadOption
                 size_m = sampling_m(info, gsd_m=gsd_m)
                 if differs(size_m, gsd_m):
                     raise wrong_sampling(info, size_m, gsd_m)
+
+
+def _check_alike(products: Sequence[Given], gsd_m: float) -> None:
+    """Raise SourceError where images differ in sampling that are all told to have one."""
+    first = products[0].infos[0]
+    for product in products:
+        for info in product.infos if product.name in IMAGES else ():
+            if info.placed and first.placed and same_crs(info.crs, first.crs):
+                size, wanted = (
+                    math.sqrt(abs(place.transform.determinant)) for place in (info, first)
+                )
+                if differs((size / wanted * gsd_m,) * 2, gsd_m):
+                    raise wrong_sampling(info, (size / wanted * gsd_m,) * 2, gsd_m)
 
 
 def _grid_of(
@@ -183,6 +237,17 @@ def _with_crs(products: Sequence[Given], pixel_grid: PixelGrid) -> tuple[list[Gi
             notices.append(f"{named[0]}: has no CRS, taken as {pixel_grid.crs}{others}")
         lent.append(replace(product, files=files))
     return lent, notices
+
+
+def _check_on_map(product: Given, pixel_grid: PixelGrid) -> None:
+    """Raise SourceError where no file of a product lies on the map."""
+    whole = Window(top=0, left=0, height=pixel_grid.height, width=pixel_grid.width)
+    windows = [span(info, pixel_grid, info.name) for info in product.infos]
+    if not any(window.intersection(whole).pixels for window in windows):
+        raise SourceError(
+            f"{product.infos[0].name}: lies beside the images, as all of {product.name} does",
+            "check its CRS and georeference",
+        )
 
 
 def _lent(info: FileInfo, pixel_grid: PixelGrid) -> FileInfo:
@@ -237,7 +302,10 @@ def _sheet(
             height=pixel_grid.height,
             width=pixel_grid.width,
             count=len(spec.bands),
-            products=[*_image_products(spec, products, layers), *_heights(spec, products, layers)],
+            products=[
+                *_image_products(spec, products, layers),
+                *_heights(spec, products, layers, found),
+            ],
             fill=tuple(round(mean) for mean in spec.normalization.mean),
         ),
         pixel_grid=pixel_grid,
@@ -258,7 +326,10 @@ def _image_products(
 
 
 def _heights(
-    spec: ModelSpec, products: Sequence[Given], layers: Callable[[Given], list[GridSource]]
+    spec: ModelSpec,
+    products: Sequence[Given],
+    layers: Callable[[Given], list[GridSource]],
+    found: deque[str],
 ) -> list[Product]:
     """Return the product that supplies height: counts as they are, or made of metres."""
     heights = {product.name: product for product in products if product.name not in IMAGES}
@@ -269,7 +340,7 @@ def _heights(
     if models[0].files[0].choice.metres is None:
         made = layers(models[0])
     else:
-        made = [HeightLayer(*(Mosaic(layers(model)) for model in models))]
+        made = [HeightLayer(*(Mosaic(layers(model)) for model in models), tell=_first_of(found))]
     return [Product(bands=place_of(spec, (ELEVATION,)), layers=made, required=False)]
 
 

@@ -14,7 +14,7 @@ from flair_engine.manifest import COUNTS_PER_METRE
 if TYPE_CHECKING:
     from rasterio.crs import CRS
 
-    from flair_engine.reading.files import FileInfo
+    from flair_engine.reading.file_info import FileInfo
 
 FOOT_M = 0.3048
 """International foot, 1959."""

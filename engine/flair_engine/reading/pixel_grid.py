@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rasterio.crs import CRS
 
-    from flair_engine.reading.files import FileInfo
+    from flair_engine.reading.file_info import FileInfo
 
 
 class OnGrid(Protocol):
@@ -161,7 +161,7 @@ def sampling_m(
     if not all(0 < edge_m < math.inf for edge_m in size_m):
         x, y = info.transform @ (0, 0)
         raise SourceError(
-            f"{info.name}: its corner ({x:.0f}, {y:.0f}) lies outside its CRS ({info.crs})",
+            f"{info.name}: its corner ({x:.15g}, {y:.15g}) lies outside its CRS ({info.crs})",
             "assign the right one with gdal_edit.py -a_srs",
         )
     stated_m = stated_px_m(info.crs, info.transform)

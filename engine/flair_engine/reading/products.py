@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Inputs
-    from flair_engine.reading.files import FileInfo
+    from flair_engine.reading.file_info import FileInfo
 
 SUPPLIES = {"rvb": ("red", "green", "blue"), "irc": ("nir",), "ndsm": (ELEVATION,)}
 """Bands that products supply whose own bands are known: of IRC (near infrared, red, green) one."""
@@ -114,6 +114,13 @@ def _check_together(inputs: Inputs, options: ReadOptions) -> None:
     """Raise SourceError where products or options are given that do not go together."""
     if options.gsd_m is not None and not 0 < options.gsd_m < math.inf:
         raise SourceError(f"--gsd {options.gsd_m:g} is no size of a pixel", "give metres, e.g. 0.2")
+    if isinstance(options.nodata, (int, float)) and not (
+        0 <= options.nodata <= 255 and options.nodata % 1 == 0
+    ):
+        raise SourceError(
+            f"--nodata {options.nodata:g} cannot occur in images of 8 bits",
+            "give a whole number from 0 to 255, or none",
+        )
     if inputs.images and (inputs.rvb or inputs.irc):
         raise SourceError("images given both by INPUT and by --rvb/--irc", "use one of the two")
     if not inputs.images and not inputs.rvb:
@@ -189,6 +196,12 @@ def _height_files(name: str, infos: Sequence[FileInfo]) -> list[Chosen]:
                 f"{info.name}: is {dtype}, heights are numbers", "give the right file"
             )
         _check_no_palette(info, 1, "give it without its colour table")
+        others = [band for band in info.bands[1:] if name_of(band) != "alpha"]
+        if others:
+            raise SourceError(
+                f"{info.name}: has {info.count} bands, a height has one",
+                "give the height, or take one band out with gdal_translate -b",
+            )
     counts = name == "ndsm" and all(holds_counts(info) for info in infos)
     metres = counts_to_metres if name == "ndsm" else to_metres
     own = ReadOptions()

@@ -27,7 +27,11 @@ PART_PIXELS = 2**19
 calls do not count."""
 
 CANVAS_BYTES = 512 * 2**20
-"""Pixels held at a time, about: a canvas being filled, and the one before it still in use."""
+"""Pixels held at a time, about: a canvas being filled, the one before it still in use, and labels
+on their way."""
+
+LABELLED_STRIPS = 6
+"""Strips of labels on their way at a time: being labelled, waiting, packed and stored."""
 
 CANVAS_CORES = 3
 """Rows of cores in a canvas beside its first tile: with fewer the canvas before the last could
@@ -44,9 +48,13 @@ class ReadCounter:
     """Valid pixels of cores without a product that is not required (height)."""
 
 
-def panels(area: Cores, raster: Raster) -> list[Cores]:
-    """Cut an area by columns so that the pixels held for one panel take about CANVAS_BYTES."""
+def panels(area: Cores, raster: Raster, output_bands: int = 1) -> list[Cores]:
+    """Cut an area by columns so that the pixels held for one panel take about CANVAS_BYTES.
+
+    `output_bands` are those of all outputs of the model.
+    """
     bytes_per_column = 2 * _bytes_per_px(raster) * _canvas_rows(area, raster)
+    bytes_per_column += LABELLED_STRIPS * output_bands * area.grid.core_px
     count = max(1, CANVAS_BYTES // (bytes_per_column * area.grid.core_px))
     return [
         replace(area, cols=area.cols[start : start + count])

@@ -14,7 +14,7 @@ from flair_engine.tolerances import FAR_APART, FAR_APART_PX, SEAM_SHARE
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from flair_engine.reading.files import FileInfo
+    from flair_engine.reading.file_info import FileInfo
 
 
 def covering(windows: Sequence[Window]) -> list[tuple[int, int]]:

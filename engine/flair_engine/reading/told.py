@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from flair_engine.options import ReadOptions
     from flair_engine.reading.bands import Chosen
-    from flair_engine.reading.files import FileInfo
+    from flair_engine.reading.file_info import FileInfo
     from flair_engine.reading.layers import Raster
     from flair_engine.reading.pixel_grid import PixelGrid
     from flair_engine.reading.products import Given
@@ -39,6 +39,7 @@ def band_notices(products: Iterable[Given], options: ReadOptions) -> list[str]:
             notices += _once(
                 [f"{info.name}: {info.bands[0].dtype}, taken as metres" for info in files]
             )
+        notices += _once([n for f in product.files if (n := _unknown(f))])
     return notices
 
 
@@ -59,6 +60,21 @@ def _alpha(file: Chosen, options: ReadOptions) -> str | None:
     return (
         f"{info.name}: band {band} is tagged alpha and taken for a mask; --mask none if it is "
         "near infrared"
+    )
+
+
+def _unknown(file: Chosen) -> str | None:
+    """Return what is said of a VRT that does not say which of its pixels its sources cover."""
+    info, choice = file.info, file.choice
+    told = choice.masked or choice.mask_band or None not in choice.nodata
+    known = all(
+        band is not None and not any(pasted.below for pasted in band) for band in info.pasted
+    )
+    if told or known:
+        return None
+    return (
+        f"{info.name}: is computed or warped, or holds what is: what its sources cover is not "
+        "known, and without alpha or nodata every pixel counts"
     )
 
 

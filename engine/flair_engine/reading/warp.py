@@ -21,6 +21,7 @@ from flair_engine.grid import Window, blocks
 from flair_engine.options import silent
 from flair_engine.reading.crs import same_crs
 from flair_engine.reading.file_layer import FileLayer
+from flair_engine.reading.files import no_file_left, too_many_files
 from flair_engine.reading.layers import Pixels
 from flair_engine.reading.mosaic import Mosaic
 from flair_engine.reading.pixel_grid import PixelGrid, span
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from flair_engine.options import OnError
     from flair_engine.reading.bands import Chosen
-    from flair_engine.reading.files import FileInfo
+    from flair_engine.reading.file_info import FileInfo
     from flair_engine.reading.layers import GridSource
 
 WARP_PX = (256, 1024)
@@ -173,7 +174,12 @@ class WarpedLayer:
 
     def _warp(self, block: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Return image [bands, h, w], valid and lost bool [h, w] of a block of the layer."""
-        source = self._seen_by(block)
+        try:
+            source = self._seen_by(block)
+        except SourceError as error:  # PROJ opens a file of its own
+            if no_file_left(error.what):
+                error = too_many_files(self.name)
+            raise ReadError(error.what, error.remedy) from error
         nothing = np.zeros((self.count + 1, block.height, block.width), self.dtype)
         if source is None:
             return nothing[:-1], nothing[-1] > 0, None

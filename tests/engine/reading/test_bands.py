@@ -103,6 +103,37 @@ def test_a_band_that_is_not_there(described, numbers, told, message):
         ({"names": ("Band 1",), "kinds": ("blue",)}, "blue"),
         ({"names": ("Vert",)}, "green"),
         ({"names": ("height",)}, None),
+        ({"names": ("Band 1: Blue",)}, "blue"),
+        ({"names": ("Green band",)}, "green"),
+        ({"names": ("red (B4)",)}, "red"),
+        ({"names": ("Near-Infrared",)}, "nir"),
+        ({"names": ("near_infrared",)}, "nir"),
+        ({"names": ("NIR (beyond the red edge)",)}, "nir"),
+        ({"names": ("Red edge 1",)}, "red edge"),
+        ({"names": ("sr_red",)}, "red"),
+        ({"names": ("Proche infrarouge",)}, "nir"),
+        ({"names": ("Rouge",)}, "red"),
+        ({"names": ("bleu",)}, "blue"),
+        ({"names": ("Alpha",)}, "alpha"),
+        # What is not the word: no part of another one.
+        ({"names": ("reduced",)}, None),
+        ({"names": ("vertical",)}, None),
+        ({"names": ("overt",)}, None),
+        ({"names": ("empire",)}, None),
+        # Letters alone.
+        ({"names": ("R",)}, "red"),
+        ({"names": ("v",)}, "green"),
+        ({"names": ("G",)}, "green"),
+        ({"names": ("B",)}, "blue"),
+        ({"names": ("N",)}, "nir"),
+        ({"names": ("I",)}, "nir"),
+        ({"names": ("R1",)}, None),
+        # Sentinel-2.
+        ({"names": ("B02",)}, "blue"),
+        ({"names": ("b3",)}, "green"),
+        ({"names": ("B4",)}, "red"),
+        ({"names": ("B08",)}, "nir"),
+        ({"names": ("B10",)}, None),
         ({}, None),
     ],
 )
@@ -130,6 +161,7 @@ RGBI, RGBIE = (*COLOURS, "nir"), (*COLOURS, "nir", "elevation")
         (("blue", "green", "", ""), RGBI, (1, 2, 3, 4)),  # red is not named
         (("blue", "green", "red", "red"), RGBI, (1, 2, 3, 4)),  # red is named twice
         (("green", "red", "", ""), ("red", "green"), (2, 1)),
+        (("blue", "green", "red", "red edge", "nir"), RGBI, (3, 2, 1, 5)),
         (("", "red"), ("red", "elevation"), (1, 2)),  # one colour says nothing of an order
         (("", "nir"), ("nir", "elevation"), (1, 2)),
     ],
@@ -150,3 +182,9 @@ def test_height_is_no_colour(tmp_path):
     info = describe(str(write(tmp_path / "in.tif", flat(1, 9, 9, "float32"), nodata=-9999)))
     assert numbers_by_name(info, ("elevation",)) == (1,)
     assert choose_bands(info, (1,), ReadOptions()).nodata == (-9999,)
+
+
+def test_a_whole_number_overrides_nodata_as_well(described):
+    for nodata in (0, 0.0):
+        choice = choose_bands(described(nodata=7), (1,), ReadOptions(nodata=nodata))
+        assert choice.nodata == (0.0,)

@@ -1,17 +1,23 @@
+import errno
+import os
 import threading
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
 import rasterio
-from doubles.field import Placed, flat, noise, write, write_vrt
+from doubles.field import Placed, damage_block, flat, noise, write, write_vrt
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.shutil import copy
+from rasterio.vrt import WarpedVRT
 
 from flair_engine.errors import ReadError, SourceError
 from flair_engine.grid import Window
 from flair_engine.options import ReadOptions
+from flair_engine.reading import files
 from flair_engine.reading.bands import choose_bands
-from flair_engine.reading.file_layer import FileLayer, all_equal, uncovered, unwritten
+from flair_engine.reading.file_layer import FileLayer, all_equal, quarters, uncovered, unwritten
 from flair_engine.reading.files import describe
 from flair_engine.reading.metres import to_metres
 
@@ -272,27 +278,40 @@ def test_void_pixels_of_a_damaged_file_are_not_lost(damaged):
     assert (~valid & ~lost).sum() == (image[0][~lost] == value).sum() > 0
 
 
+def sparse(path, count=2, **stored):
+    """Write 100 x 90 of which some tiles were never written; return the image and which were."""
+    image = noise(count, 100, 90)
+    image[:, 2:5, 2:5] = 0  # the first pixels of a block are looked at, and no others
+    size = {"count": count, "height": 100, "width": 90, "dtype": "uint8"}
+    tiles = {"tiled": True, "blockxsize": 32, "blockysize": 32, "SPARSE_OK": "YES"}
+    with rasterio.open(path, "w", driver="GTiff", **size, **tiles, **stored) as dataset:
+        dataset.write(image[:, :64, :32], window=((0, 64), (0, 32)))
+        dataset.write(image[:, 96:, 64:], window=((96, 100), (64, 90)))
+    written = np.zeros((100, 90), bool)
+    written[:64, :32] = written[96:, 64:] = True
+    return image, written
+
+
+def never_written(path, number=1, fill=None):
+    """Return bool [h, w], True where blocks of a band of 32 px squares were never written."""
+    with rasterio.open(path) as dataset:
+        void = np.zeros(dataset.shape, bool)
+        everything = Window(top=0, left=0, height=dataset.height, width=dataset.width)
+        band = dataset.read(number)
+        for window in unwritten(dataset, number, band, fill, everything, (32, 32)):
+            assert not void[window.slices].any()
+            void[window.slices] = True
+    return void
+
+
 @pytest.mark.parametrize(
     "stored", [{"interleave": "pixel"}, {"interleave": "band"}, {"compress": "deflate"}]
 )
 def test_blocks_that_were_never_written_are_void(tmp_path, stored):
-    image = noise(2, 100, 90)
     path = tmp_path / "in.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", count=2, height=100, width=90, dtype="uint8", tiled=True,
-        blockxsize=32, blockysize=32, SPARSE_OK="YES", **stored,
-    ) as dataset:  # fmt: skip
-        dataset.write(image[:, :64, :32], window=((0, 64), (0, 32)))
-        dataset.write(image[:, 96:, 64:], window=((96, 100), (64, 90)))
-    expected = np.zeros((100, 90), bool)
-    expected[:64, :32] = expected[96:, 64:] = True
-    with rasterio.open(path) as dataset:
-        void = np.zeros((100, 90), bool)
-        everything = Window(top=0, left=0, height=100, width=90)
-        for window in unwritten(dataset, dataset.read(), everything, (32, 32)):
-            assert not void[window.slices].any()
-            void[window.slices] = True
-    assert (void == ~expected).all()
+    image, expected = sparse(path, **stored)
+    assert (never_written(path) == ~expected).all()
+    assert (never_written(path, 2) == ~expected).all()
     with layer_of(path) as layer:
         pixels, valid, lost = whole(layer)
         assert (valid == expected).all()
@@ -302,11 +321,37 @@ def test_blocks_that_were_never_written_are_void(tmp_path, stored):
         assert (layer.read(part).valid_hw == expected[part.slices]).all()
 
 
+@pytest.mark.parametrize("told", [{"nodata": "none"}, {"mask": "none"}, {}])
+def test_blocks_that_were_never_written_are_void_whatever_fills_them(tmp_path, told):
+    """GDAL reads nodata there, and a mask may say that it is valid."""
+    path = tmp_path / "in.tif"
+    _, expected = sparse(path, nodata=255)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(np.full((100, 90), 255, np.uint8))
+    assert (never_written(path, fill=255) == ~expected).all()
+    with layer_of(path, **told) as layer:
+        assert (whole(layer).valid_hw == expected).all()
+
+
+def test_a_band_that_was_cut_off_is_void(tmp_path):
+    """A file is written band by band, and writing ended in the second."""
+    path = tmp_path / "in.tif"
+    image, expected = sparse(path, interleave="band")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write(image[:1], [1])
+    assert not never_written(path, 1).any()
+    assert (never_written(path, 2) == ~expected).all()
+    with layer_of(path) as layer:
+        assert (whole(layer).valid_hw == expected).all()
+    with layer_of(path, (1,)) as layer:
+        assert whole(layer).valid_hw is None
+    with layer_of(path, judged=[0]) as layer:
+        assert whole(layer).valid_hw is None
+
+
 def test_zeros_that_were_written_are_valid(tmp_path):
     path = write(tmp_path / "in.tif", flat(0, 100, 90), tiled=True, blockxsize=32, blockysize=32)
-    with rasterio.open(path) as dataset:
-        everything = Window(top=0, left=0, height=100, width=90)
-        assert list(unwritten(dataset, dataset.read(), everything, (32, 32))) == []
+    assert not never_written(path).any()
     with layer_of(path, (1,)) as layer:
         assert whole(layer).valid_hw is None
 
@@ -338,7 +383,7 @@ def test_a_missing_source_of_a_vrt_is_named(half_gone):
     with layer_of(path, (1,)) as layer:
         assert layer.read(Window(top=0, left=0, height=40, width=30)).valid_hw is None
         with pytest.raises(
-            ReadError, match=r"in.vrt: block .* cannot be decoded \(.*b.tif: No such"
+            ReadError, match=r"in.vrt: .*b.tif: no such file: mend that and continue with --resume"
         ):
             whole(layer)
         # Asked again, it does not read as void.
@@ -401,11 +446,189 @@ def test_bands_are_all_equal_to_their_values():
     assert all_equal(bands, [3, 5]).tolist() == [[False] * 3]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("nodata", [-99.99, 0.1, -3.4028234663852886e38, -9999, 1e-30, 0])
+def test_values_are_nodata_where_gdal_takes_them_for_it(tmp_path, dtype, nodata):
+    metres = np.full((1, 40, 50), nodata, dtype)
+    with np.errstate(over="ignore"):
+        metres[0, 1] = np.float32(nodata)
+        metres[0, 2] = metres[0, 2] * (1 + 1e-7)
+        metres[0, 3] = metres[0, 3] * (1 + 1e-5) + 1e-29
+        metres[0, 4] = 12
+    path = write(tmp_path / "in.tif", metres, nodata=nodata)
+    with rasterio.open(path) as dataset:
+        told = dataset.read_masks(1) > 0
+        equal = all_equal(dataset.read(), [nodata])
+    assert (equal == ~told).all()
+    with height_of(path) as layer:
+        valid = whole(layer).valid_hw
+    assert not valid[0].any()
+    assert valid[4].all()
+
+
+def test_bands_of_a_vrt_are_void_where_any_of_them_is_not_covered(tmp_path):
+    red = write(tmp_path / "r.tif", noise(1, 40, 30))
+    green = write(tmp_path / "g.tif", noise(1, 40, 20, seed=1))
+    path = write_vrt(tmp_path / "in.vrt", [Placed(red, 0, 0, 40, 30)], height=40, width=30)
+    other = write_vrt(tmp_path / "x.vrt", [Placed(green, 0, 0, 40, 20)], height=40, width=30)
+    (band,) = ET.parse(other).getroot().findall("VRTRasterBand")
+    band.set("band", "2")
+    root = ET.parse(path).getroot()
+    root.append(band)
+    ET.ElementTree(root).write(path)
+    with layer_of(path) as layer:
+        valid = whole(layer).valid_hw
+    assert valid[:, :20].all()
+    assert not valid[:, 20:].any()
+    with layer_of(path, (1,)) as layer:
+        assert whole(layer).valid_hw is None
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("corner", [(0, 0), (3, 50), (131, 77)])
+def test_of_a_vrt_the_pixels_of_a_damaged_block_are_lost_and_no_others(tmp_path, depth, corner):
+    top, left = corner if depth else (0, 0)
+    height, width = 300 + top, 270 + left
+    tiles = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
+    path = write(tmp_path / "0.tif", noise(1, 300, 270), **tiles)
+    damage_block(path, 10, 7)
+    for number in range(depth):
+        placed = [Placed(path, top, left, 300, 270)]
+        if number:
+            placed = [Placed(path, 0, 0, height, width)]
+        path = write_vrt(tmp_path / f"{number}.vrt", placed, height=height, width=width)
+    with layer_of(path, (1,), on_error="skip") as layer:
+        lost = whole(layer).lost_hw
+    expected = np.zeros((height, width), bool)
+    expected[top + 160 : top + 176, left + 112 : left + 128] = True
+    assert (lost == expected).all()
+    assert layer.skipped_blocks == 1
+    with layer_of(path, (1,)) as layer, pytest.raises(ReadError, match="cannot be decoded"):
+        whole(layer)
+
+
+EDGE = st.integers(0, 50)
+LENGTH = st.integers(1, 90)
+
+
+@given(top=EDGE, left=EDGE, height=LENGTH, width=LENGTH, above=EDGE, beside=EDGE)
+def test_quarters_of_a_window_are_the_window(top, left, height, width, above, beside):
+    """In the end they are the blocks of 16 px that a source is cut into."""
+    window = Window(top=top, left=left, height=height, width=width)
+    anchor = Window(top=above, left=beside, height=9, width=9)
+    pieces, count = [window], np.zeros((150, 150), int)
+    while pieces:
+        piece = pieces.pop()
+        smaller = list(quarters(piece, anchor))
+        assert all(quarter.pixels < piece.pixels for quarter in smaller)
+        pieces += smaller
+        if not smaller:
+            count[piece.slices] += 1
+            for start, stop, edge in ((piece.top, piece.bottom, above),
+                                      (piece.left, piece.right, beside)):  # fmt: skip
+                assert (start - edge) // 16 == (stop - 1 - edge) // 16
+    assert (count[window.slices] == 1).all()
+    assert count.sum() == window.pixels
+
+
+@pytest.mark.parametrize("gone", ["inner.vrt", "a.tif"])
+@pytest.mark.parametrize("kind", ["VRTDerivedRasterBand", "VRTWarpedRasterBand"])
+def test_what_a_computed_vrt_inside_another_is_made_of_is_missed(tmp_path, gone, kind):
+    """GDAL reads zeros for it."""
+    source = write(tmp_path / "a.tif", noise(1, 40, 30))
+    inner = tmp_path / "inner.vrt"
+    if kind == "VRTDerivedRasterBand":
+        write_vrt(inner, [Placed(source, 0, 0, 40, 30)], height=40, width=30)
+        text = inner.read_text().replace('band="1"', f'band="1" subClass="{kind}"')
+        function = "<PixelFunctionType>max</PixelFunctionType><Simple"
+        inner.write_text(text.replace("<Simple", function))
+    else:
+        with rasterio.open(source) as dataset, WarpedVRT(dataset) as warped:
+            copy(warped, inner, driver="VRT")
+    placed = [Placed(inner, 5, 10, 40, 30)]
+    path = write_vrt(tmp_path / "in.vrt", placed, height=60, width=60)
+    with layer_of(path, (1,)) as layer:
+        assert whole(layer).valid_hw.sum() == 40 * 30
+    (tmp_path / gone).unlink()
+    with layer_of(path, (1,)) as layer, pytest.raises(ReadError, match=r"in.vrt: .*(a.tif|inner)"):
+        whole(layer)
+    with layer_of(path, (1,), on_error="skip") as layer:
+        _, valid, lost = whole(layer)
+    assert lost.sum() == 40 * 30
+    assert lost[5:45, 10:40].all()
+    assert not valid.any()
+
+
 def test_a_file_that_is_gone_ends_the_run(make_raster):
     path, _ = make_raster()
     layer = layer_of(path)
     path.unlink()
-    with pytest.raises(ReadError, match="in.tif: block .* cannot be decoded"):
+    with pytest.raises(ReadError, match="^.*in.tif: no such file: mend that and continue with --r"):
         layer.read(WHOLE)
-    with pytest.raises(SourceError, match="GDAL cannot open it"):
+    with pytest.raises(SourceError, match="in.tif: no such file: check the path"):
         describe(str(path))
+
+
+@pytest.fixture
+def no_more_files():
+    """Leave the process no descriptor once it is called."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = []
+
+    def exhaust():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[0]), before[1]))
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+
+    yield exhaust
+    for descriptor in held:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize("kind", ["file", "vrt", "height"])
+def test_too_many_open_files_are_no_fault_of_the_file(
+    make_raster, half_gone, no_more_files, on_error, kind
+):
+    """Nothing is skipped for it, and the exit code is that of a failure on the way."""
+    path, _ = make_raster()
+    if kind == "vrt":
+        path = half_gone[0]
+    layer = (
+        height_of(path, on_error=on_error)
+        if kind == "height"
+        else layer_of(path, (1,), on_error=on_error)
+    )
+    no_more_files()
+    with pytest.raises(
+        ReadError,
+        match="cannot be opened, too many files are open already: raise ulimit -n, or use fewer",
+    ) as error:
+        layer.read(Window(top=0, left=0, height=9, width=9))
+    assert error.value.exit_code == 1
+    assert layer.skipped_blocks == 0
+
+
+def test_permission_lost_is_named(make_raster, monkeypatch):
+    path, _ = make_raster()
+    layer = layer_of(path)
+    path.unlink()
+    monkeypatch.setattr(files, "_system_error", lambda name: errno.EACCES * (name == str(path)))
+    with pytest.raises(ReadError, match="in.tif: may not be read by you: mend that and continue"):
+        layer.read(WHOLE)
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_file(make_raster, monkeypatch):
+    layer = layer_of(make_raster()[0])
+
+    def no_memory(*_):
+        raise MemoryError("7 GiB")
+
+    monkeypatch.setattr(layer, "_read", no_memory)
+    with pytest.raises(
+        ReadError, match=r"memory ran out as it was read \(7 GiB\): use fewer --thr"
+    ):
+        layer.read(WHOLE)

@@ -1,10 +1,12 @@
+import errno
 import os
+from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import rasterio
-from doubles.field import Placed, flat, noise, write, write_vrt
+from doubles.field import Placed, flat, has_driver, noise, write, write_index, write_vrt
 from rasterio.control import GroundControlPoint
 
 from flair_engine.errors import SourceError
@@ -33,7 +35,9 @@ def test_a_file_says_what_it_is(tmp_path):
     assert info.placed
     assert not info.gcps
     assert info.files == (str(path),)
-    assert info.pasted is None
+    assert info.pasted == ()
+    assert info.interleaved
+    assert not info.unwritten
 
 
 def test_a_height_says_its_scale_and_unit(tmp_path):
@@ -75,7 +79,9 @@ def test_a_vrt_says_what_it_is_made_of(tmp_path):
     path = write_vrt(tmp_path / "in.vrt", [Placed(source, 2, 3, 9, 9)], height=20, width=20)
     info = describe(str(path))
     assert info.files == (str(path), str(source))
-    assert info.pasted == ((str(source), Window(top=2, left=3, height=9, width=9)),)
+    (band,) = info.pasted
+    window = Window(top=2, left=3, height=9, width=9)
+    assert [(pasted.file, pasted.window) for pasted in band] == [(str(source), window)]
 
 
 def test_not_a_raster(tmp_path):
@@ -183,3 +189,148 @@ def test_a_missing_georeference_is_not_warned_of(tmp_path, recwarn):
     recwarn.clear()
     describe(str(path))
     assert not [w for w in recwarn if w.category is rasterio.errors.NotGeoreferencedWarning]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.tif")
+    with pytest.raises(SourceError, match="pipe.tif: is a pipe, no file: give a raster"):
+        describe_all([str(tmp_path / "pipe.tif")])
+    with pytest.raises(SourceError, match="/dev/null: is a device or socket, no file"):
+        describe_all(["/dev/null"])
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EACCES, "a.tif: may not be read by you: ask for permission to read it"),
+        (errno.EMFILE, "a.tif: cannot be opened, too many files are open already: raise ulimit -n"),
+        (None, r"a.tif: GDAL cannot open it \(.*\): give a raster"),
+    ],
+)
+def test_a_file_that_cannot_be_opened_is_told_with_the_reason(
+    tmp_path, monkeypatch, number, message
+):
+    path = tmp_path / "a.tif"
+    path.write_text("text")
+    monkeypatch.setattr(files, "_system_error", lambda name: number if name == str(path) else None)
+    with pytest.raises(SourceError, match=message):
+        open_dataset(str(path))
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".tif", "b/" * 3000 + "a.tif"])
+def test_names_that_no_file_has(tmp_path, name):
+    with pytest.raises(SourceError, match=r"^.{4,40}\.\.\.: its name is too long: check the path$"):
+        describe_all([f"{tmp_path}/{name}"])
+    with pytest.raises(SourceError, match="too long|no such file"):
+        describe_all([name])
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    def refuse(_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(
+        SourceError, match=r"cannot be listed \(Permission denied\): check its perm"
+    ):
+        expand([str(tmp_path)])
+
+
+@pytest.mark.parametrize("numbers", ["nan,.2,0,0,0,-.2", "0,.2,0,0,0,0", "0,.2,.2,0,.2,.2",
+                                     "inf,.2,0,0,0,-.2", "0,1e-200,0,0,0,1e-200"])  # fmt: skip
+def test_a_geotransform_that_puts_no_pixel_anywhere_is_refused(tmp_path, numbers):
+    path = tmp_path / "a.vrt"
+    path.write_text(
+        f"<VRTDataset rasterXSize='9' rasterYSize='9'><GeoTransform>{numbers}</GeoTransform>"
+        "<VRTRasterBand dataType='Byte' band='1'/></VRTDataset>"
+    )
+    with pytest.raises(
+        SourceError, match=r"a.vrt: its geotransform \(.*\) puts no pixel anywhere: "
+    ):
+        describe(str(path))
+
+
+def test_an_empty_name_is_refused():
+    with pytest.raises(SourceError, match="an empty name stands for no file: name one, or leave"):
+        describe_all([""])
+
+
+@pytest.mark.skipif(not has_driver("GTI"), reason="needs GDAL 3.9")
+def test_an_index_of_tiles_is_refused(tmp_path):
+    tiles = [
+        Placed(write(tmp_path / f"{col}.tif", noise(1, 20, 30), col=col), 0, col, 20, 30)
+        for col in (0, 50)
+    ]
+    path = write_index(tmp_path / "index.gti", tiles)
+    message = r"is an index of tiles \(GTI\), where those that are missing read as zeros: give the"
+    for name in (str(path), f"GTI:{path.with_suffix('.geojson')}"):
+        with pytest.raises(SourceError, match=message):
+            describe(name)
+    placed = [Placed(path, 0, 0, 20, 80)]
+    vrt = write_vrt(tmp_path / "in.vrt", placed, height=20, width=80)
+    with pytest.raises(SourceError, match=f"^{path}: {message}"):
+        describe(str(vrt))
+
+
+def test_a_file_that_is_shorter_than_its_header_says_is_refused(tmp_path):
+    path = write(tmp_path / "a.img", noise(3, 20, 30).astype("uint16"), driver="ENVI")
+    assert describe(str(path)).count == 3
+    os.truncate(path, 3599)
+    with pytest.raises(
+        SourceError, match="a.img: has 3,599 bytes, its header says 3,600: fetch it again"
+    ):
+        describe(str(path))
+
+
+def test_a_mask_that_cannot_be_read_is_refused(tmp_path):
+    path = write(tmp_path / "a.tif", noise(1, 9, 9))
+    (tmp_path / "a.tif.msk").write_bytes(b"II*\0junk")
+    with pytest.raises(
+        SourceError,
+        match="a.tif.msk: cannot be read as the mask of .*a.tif: fetch it again, or delete it",
+    ):
+        describe(str(path))
+
+
+def test_a_vrt_that_is_not_in_utf_8_is_refused(tmp_path):
+    source = write(tmp_path / "a.tif", noise(1, 9, 9))
+    path = write_vrt(tmp_path / "in.vrt", [Placed(source, 0, 0, 9, 9)], height=9, width=9)
+    head = b'<?xml version="1.0" encoding="ISO-8859-1"?>'
+    path.write_bytes(head + path.read_bytes().replace(b"a.tif", b"\xe9.tif"))
+    outer = write_vrt(tmp_path / "out.vrt", [Placed(path, 0, 0, 9, 9)], height=9, width=9)
+    for vrt in (path, outer):
+        with pytest.raises(SourceError, match=f"{vrt.name}: is not written in UTF-8: save it so"):
+            describe(str(vrt))
+
+
+def test_hidden_files_of_a_folder_are_left_out(tmp_path):
+    for name in ("a.tif", "._a.tif", ".b.tif"):
+        (tmp_path / name).touch()
+    assert expand([str(tmp_path)]) == [f"{tmp_path}/a.tif"]
+    assert expand([f"{tmp_path}/.b.tif"]) == [f"{tmp_path}/.b.tif"]
+
+
+@pytest.mark.parametrize("name", ["https://x.org/a.tif?key=[1]*", "/vsicurl/https://x.org/a?b=c",
+                                  "vrt://a.tif?bands=1,2", "<VRTDataset a='?'>"])  # fmt: skip
+def test_signs_in_what_is_no_path_are_no_pattern(name):
+    assert expand([name]) == [name]
+
+
+def test_a_png_that_is_cut_short_is_not_read_in_silence(tmp_path):
+    path = write(tmp_path / "a.png", noise(3, 200, 90), driver="PNG")
+    os.truncate(path, path.stat().st_size // 2)
+    with open_dataset(str(path)) as dataset, pytest.raises(rasterio.errors.RasterioIOError):
+        dataset.read()
+
+
+def test_unwritten_blocks_are_looked_for_in_sources_alone(tmp_path):
+    path = tmp_path / "a.tif"
+    profile = {"driver": "GTiff", "count": 1, "height": 40, "width": 50, "dtype": "uint8"}
+    with rasterio.open(path, "w", **profile, SPARSE_OK=True, blockysize=8) as dataset:
+        dataset.write(noise(1, 8, 50), window=((32, 40), (0, 50)))
+    assert not describe(str(path)).unwritten
+    assert files._source(str(path)).unwritten
+    assert not files._source(str(write(path, noise(1, 40, 50)))).unwritten
+    path.unlink()
+    assert files._source(str(path)) is None

@@ -99,6 +99,36 @@ def test_height_is_known_where_both_models_are(tmp_path, grid):
     assert (buffer == 100).all()
 
 
+@pytest.mark.parametrize(("odd_m", "told"), [(-101, True), (-99, False), (349, False),
+                                              (351, True), (0, False)])  # fmt: skip
+@pytest.mark.parametrize("models", [1, 2])
+def test_heights_that_nothing_has_are_told(tmp_path, grid, odd_m, told, models):
+    metres = np.full((60, 50), 20.0)
+    metres[3, 4] = odd_m
+    notices = []
+    if models == 1:
+        given = [model(grid, elevation(tmp_path, "ndsm.tif", metres))]
+    else:
+        given = [model(grid, elevation(tmp_path, "dsm.tif", metres + 400)),
+                 model(grid, elevation(tmp_path, "dtm.tif", np.full((60, 50), 400)))]  # fmt: skip
+    layer = HeightLayer(*given, tell=notices.append)
+    whole(layer)
+    notice = f"{layer.name}: {odd_m} m above ground, which nothing is: are there holes of 0 m, or"
+    assert notices == told * [f"{notice} models of different heights?"]
+
+
+def test_a_hole_that_is_declared_is_not_told_of(tmp_path, grid):
+    ground, notices = np.full((60, 50), 400.0), []
+    ground[5:9] = 0
+    dsm = model(grid, elevation(tmp_path, "dsm.tif", np.full((60, 50), 420)))
+    dtm = model(grid, elevation(tmp_path, "dtm.tif", ground, nodata=0))
+    whole(HeightLayer(dsm, dtm, tell=notices.append))
+    assert notices == []
+    layer = HeightLayer(dsm, model(grid, elevation(tmp_path, "x.tif", ground)), tell=notices.append)
+    whole(layer)
+    assert notices[0].startswith(f"{layer.name}: 420 m above ground")
+
+
 def test_models_that_lie_apart_give_no_height(tmp_path, grid):
     layer = HeightLayer(
         model(grid, elevation(tmp_path, "dsm.tif", np.ones((9, 9)))),

@@ -415,3 +415,47 @@ def test_real_products_of_a_square(shared_data, spec):
     assert (valid == both).all()
     assert (image[:3, valid] == colours[:, valid]).all()
     assert (image[3, valid] == infrared[0, valid]).all()
+
+
+def test_files_that_are_told_to_have_one_sampling_have_it_among_them(at, red):
+    names = at("a.tif")[0], at("b.tif", gsd_m=0.5, col=200)[0]
+    with pytest.raises(
+        SourceError, match=r"b.tif: ground sampling is 0.5 x 0.5 m, the model was trained at 0.2 m"
+    ):
+        open_inputs(red, Inputs(images=names), ReadOptions(gsd_m=0.2))
+    names = at("a.tif", gsd_m=0.5)[0], at("b.tif", gsd_m=0.5, col=200)[0]
+    opened = open_inputs(red, Inputs(images=names), ReadOptions(gsd_m=0.2))
+    assert len(opened.sheets) == 1
+    names = at("a.tif")[0], at("b.tif", gsd_m=0.5, col=200)[0]
+    open_inputs(red, Inputs(images=names), ReadOptions(gsd_m=0.2, resample=True))
+
+
+@pytest.mark.parametrize("name", ["irc", "ndsm", "dsm"])
+def test_a_product_that_lies_beside_the_images_is_refused(at, spec, name):
+    away = {"col": 1000}
+    names = {"irc": at("irc.tif", 3)[0], "ndsm": at("ndsm.tif")[0]}
+    if name == "dsm":
+        names = {"irc": names["irc"], "dtm": at("dtm.tif")[0]}
+    names[name] = at("away.tif", 3 if name == "irc" else 1, **away)[0]
+    given = {product: (path,) for product, path in names.items()}
+    with pytest.raises(
+        SourceError,
+        match=rf"away.tif: lies beside the images, as all of {name} does: check its CRS and geo",
+    ):
+        open_inputs(spec, Inputs(rvb=(at("rvb.tif", 3)[0],), **given), PLAIN)
+
+
+def test_a_product_of_which_a_part_lies_on_the_map_is_taken(at, spec):
+    ndsm = at("a.tif", col=1000)[0], at("b.tif", col=40)[0]
+    given = Inputs(images=(at("in.tif", 4)[0],), ndsm=ndsm)
+    assert any("ndsm covers" in notice for notice in open_inputs(spec, given, PLAIN).notices)
+
+
+def test_files_of_vrts_at_any_depth_are_files_of_the_inputs(at, red, tmp_path):
+    path, _ = at("a.tif")
+    inner = write_vrt(tmp_path / "x.xml", [Placed(tmp_path / "a.tif", 0, 0, 70, 53)], height=70,
+                      width=53)  # fmt: skip
+    outer = write_vrt(tmp_path / "o.vrt", [Placed(inner, 0, 0, 70, 53)], height=70, width=53)
+    opened = open_inputs(red, Inputs(images=(str(outer),)), PLAIN)
+    assert opened.files == tuple(sorted((path, str(inner), str(outer))))
+    assert set(opened.places) == set(opened.files)

@@ -128,6 +128,15 @@ REFUSED = [
     ({"images": 5}, {"gsd_m": -0.2}, "--gsd -0.2 is no size of a pixel"),
     ({"images": 5}, {"gsd_m": float("nan")}, "--gsd nan is no size of a pixel"),
     ({"images": 5}, {"gsd_m": float("inf")}, "--gsd inf is no size of a pixel"),
+    (
+        {"images": 5},
+        {"nodata": 300.0},
+        "--nodata 300 cannot occur in images of 8 bits: give a whol",
+    ),
+    ({"images": 5}, {"nodata": -1.0}, "--nodata -1 cannot occur in images of 8 bits"),
+    ({"images": 5}, {"nodata": 0.5}, "--nodata 0.5 cannot occur"),
+    ({"images": 5}, {"nodata": float("nan")}, "--nodata nan cannot occur"),
+    ({"images": 5}, {"nodata": float("inf")}, "--nodata inf cannot occur"),
     ({"images": 5}, {"mask": "alpha"}, "--mask alpha, but no band is tagged alpha"),
 ]
 
@@ -223,3 +232,28 @@ def test_bands_that_stand_apart_in_the_model(spec, band_model):
     apart = read_model_spec(band_model("red", "elevation", "green", "blue", "nir"))
     with pytest.raises(SourceError, match="red, green, blue do not follow one another in box"):
         place_of(apart, COLOURS)
+
+
+@pytest.mark.parametrize("name", ["ndsm", "dsm", "dtm"])
+@pytest.mark.parametrize("bands", [2, 3])
+def test_heights_have_one_band(at, spec, name, bands):
+    heights = {"ndsm": 1} if name == "ndsm" else {"dsm": 1, "dtm": 1}
+    given = {n: (at(f"{n}.tif", count),) for n, count in (heights | {name: bands}).items()}
+    with pytest.raises(
+        SourceError,
+        match=rf"{name}.tif: has {bands} bands, a height has one: give the height, or take one ba",
+    ):
+        given_products(spec, Inputs(images=(at("in.tif", 4),), **given), ReadOptions())
+
+
+def test_alpha_beside_a_height_is_its_mask(at, spec):
+    given = Inputs(images=(at("in.tif", 4),), ndsm=(at("ndsm.tif", 2, kinds=("gray", "alpha")),))
+    _, height = given_products(spec, given, ReadOptions())
+    assert height.files[0].choice.mask_band == 2
+
+
+@pytest.mark.parametrize("nodata", [0.0, 255.0, 7])
+def test_nodata_that_can_occur(at, spec, nodata):
+    given = Inputs(images=(at("in.tif", 5),))
+    (images,) = given_products(spec, given, ReadOptions(nodata=nodata))
+    assert images.files[0].choice.nodata == (nodata,) * 4

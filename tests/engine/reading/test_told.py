@@ -2,10 +2,13 @@ import re
 
 import numpy as np
 import pytest
-from doubles.field import LOCAL, noise, write
+import rasterio
+from doubles.field import LOCAL, Placed, noise, write, write_vrt
 from doubles.layers import BlockLayer, raster_of
 from rasterio.control import GroundControlPoint
+from rasterio.shutil import copy
 from rasterio.transform import from_origin
+from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 
 from flair_engine.grid import Window
@@ -113,6 +116,56 @@ def test_heights_above_ground_in_metres_are_told(described, tmp_path):
     assert shortened(notices, tmp_path) == ["0.tif: float32, taken as metres (and 1 files more)"]
     assert band_notices([product("ndsm", described())], PLAIN) == []
     assert band_notices([product("dsm", *infos, metres=True)], PLAIN) == []
+
+
+UNKNOWN = (
+    "is computed or warped, or holds what is: what its sources cover is not known, and without "
+    "alpha or nodata every pixel counts"
+)
+
+
+@pytest.fixture
+def warped(described, tmp_path):
+    """Write a warped VRT, and one that shows it; return a function that describes one of them."""
+
+    def make(depth, **said):
+        inner = tmp_path / "0.vrt"
+        with (
+            rasterio.open(described(bands=2).name) as dataset,
+            WarpedVRT(dataset, crs="EPSG:32631", **said) as view,
+        ):
+            height, width = view.shape
+            copy(view, inner, driver="VRT")
+        placed = [Placed(inner, 0, 0, height, width)]
+        size = {"height": height, "width": width, "bands": 2}
+        write_vrt(tmp_path / "1.vrt", placed, **size, nodata=said.get("nodata"))
+        return describe(str(tmp_path / f"{depth}.vrt"))
+
+    return make
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("name", ["images", "irc", "ndsm", "dtm"])
+def test_a_vrt_whose_gaps_are_not_known_is_told(warped, tmp_path, depth, name):
+    notices = band_notices([product(name, warped(depth), warped(depth))], PLAIN)
+    assert shortened(notices, tmp_path) == [f"{depth}.vrt: {UNKNOWN} (and 1 files more)"]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_vrt_that_says_what_is_valid_is_not_told_of(warped, depth):
+    info = warped(depth, nodata=0)
+    assert band_notices([product("images", info)], PLAIN) == []
+    none = ReadOptions(nodata="none")
+    assert len(band_notices([product("images", info, options=none)], none)) == 1
+    masked = ReadOptions(nodata="none", mask=2)
+    assert band_notices([product("images", info, options=masked)], masked) == []
+
+
+def test_a_mosaic_is_not_told_of(described, tmp_path):
+    placed = [Placed(tmp_path / "in.tif", 0, 0, 20, 30)]
+    described()
+    info = describe(str(write_vrt(tmp_path / "in.vrt", placed, height=40, width=40)))
+    assert band_notices([product("images", info)], PLAIN) == []
 
 
 GCPS = [GroundControlPoint(row, col, 7e5 + col, 6e6 - row) for row, col in ((0, 0), (0, 9), (9, 0))]

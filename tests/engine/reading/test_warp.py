@@ -338,7 +338,7 @@ def test_nothing_is_read_of_what_a_window_does_not_see(tmp_path):
     for n in (0, 1, 9, 10, 11):
         (tmp_path / f"{n}.tif").unlink()
     assert layer.read(Window(top=600, left=1500, height=100, width=100)).valid_hw is None
-    with pytest.raises(ReadError, match=r"9.tif: block"):
+    with pytest.raises(ReadError, match=r"9.tif: no such file: mend that"):
         layer.read(Window(top=1200, left=1500, height=100, width=100))
 
 
@@ -403,3 +403,20 @@ def test_places_that_the_other_crs_does_not_know_are_void(in_utm, monkeypatch):
     _, valid, lost = whole(layer)
     assert not valid.any()
     assert not lost.any()
+
+
+def test_a_way_between_crss_that_is_lost_on_the_way_ends_the_run(tmp_path, monkeypatch):
+    """With exit code 1: PROJ opens files of its own as it is asked."""
+    file = chosen(write(tmp_path / "a.tif", noise(2, 32, 32), gsd_m=0.4))
+    (layer,) = layers_on(grid_at(64, 64), [file])
+
+    def lost(*_):
+        raise SourceError("a.tif: cannot be warped", "assign its CRS")
+
+    monkeypatch.setattr(layer, "_to_source", lost)
+    with pytest.raises(ReadError, match="a.tif: cannot be warped: assign its CRS") as error:
+        whole(layer)
+    assert error.value.exit_code == 1
+    monkeypatch.setattr(warp, "no_file_left", lambda _: True)
+    with pytest.raises(ReadError, match="a.tif: cannot be opened, too many files are open already"):
+        whole(layer)

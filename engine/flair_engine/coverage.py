@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flair_engine.grid import WindowIndex, bounds, ceil_div, cut_to
-from flair_engine.manifest import tile_grid
+from flair_engine.manifest import output_bands, tile_grid
 from flair_engine.mapping.standing import kept_styles
 from flair_engine.mapping.targets import Target, targets_per_input
 from flair_engine.options import silent
@@ -35,6 +35,7 @@ def planned(
     for notice in opened.notices:
         notify(notice)
     panels: list[Panel] = []
+    bands = sum(output_bands(spec).values())
     for sheet in opened.sheets:
         grid = tile_grid(spec, sheet.raster)
         # The second sheet has the same shapes as the first: told once.
@@ -42,7 +43,7 @@ def planned(
         shapes = area_shapes(sheet.pixel_grid, job.write.bbox, job.write.aoi, tell)
         for area in covered_areas(grid, [window for _, window in sheet.delivered]):
             selected = None if shapes is None else touched_cores(shapes, sheet.pixel_grid, area)
-            panels += _panels(sheet, area, selected, first=len(panels))
+            panels += _panels(sheet, area, selected, bands, first=len(panels))
     if not panels:
         raise touches_nothing(job.write.bbox, job.write.aoi)
     targets = _targets(job, spec, opened, panels)
@@ -51,12 +52,14 @@ def planned(
     return panels, targets
 
 
-def _panels(sheet: Sheet, area: Cores, selected: np.ndarray | None, first: int) -> Iterator[Panel]:
+def _panels(
+    sheet: Sheet, area: Cores, selected: np.ndarray | None, bands: int, first: int
+) -> Iterator[Panel]:
     """Yield the panels of what is selected of an area, numbered from `first`."""
     if selected is not None and not selected.any():
         return
     cores = area if selected is None else cut_to(area, selected)
-    for number, panel in enumerate(panels_of(cores, sheet.raster), first):
+    for number, panel in enumerate(panels_of(cores, sheet.raster, bands), first):
         here = None
         if selected is not None:
             rows = slice(panel.rows.start - area.rows.start, panel.rows.stop - area.rows.start)

@@ -2,38 +2,69 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+import json
+import os
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from flair_engine.mapping.standing import MAP_TAG, RUN_TAG
 from flair_engine.overwriting import on_disk
 from flair_engine.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from flair_engine.inference.base import Backend
-    from flair_engine.manifest import ModelSpec
     from flair_engine.work import Panel, Work
+
+BESIDE = (".aux.xml", ".ovr", ".qml")
+"""Ends of names of files that programs put beside a raster to show it."""
 
 
 def identity(work: Work) -> dict[str, Any]:
     """Return everything that may change a byte of the maps, by the name a user knows."""
+    return {**_settings(work), "source": sources(work.opened.files)}
+
+
+def sources(files: Iterable[str]) -> dict[str, Any]:
+    """Return what shows that files are still the same ones, by their paths.
+
+    What GDAL and QGIS put beside a raster for display is left out; what it says of the raster
+    itself is in the settings.
+    """
+    found: dict[str, Any] = {}
+    for name in files:
+        if not name.endswith(BESIDE):
+            path, *facts = fingerprint(name)
+            found[path] = facts
+    return found
+
+
+def _settings(work: Work) -> dict[str, Any]:
+    """Return what a run is but for the paths and times of its files."""
     job, spec, backend = work.job, work.spec, work.backend
     sizes = [[sheet.raster.height, sheet.raster.width] for sheet in work.opened.sheets]
+    reading = asdict(job.read)
     return {
         "model": hashlib.sha256(job.model.read_bytes()).hexdigest(),
         "geometry": [spec.tile_px, spec.margin_px, sizes],
-        "source": [fingerprint(name) for name in work.opened.files],
-        "products": asdict(job.inputs),
+        "inputs": work.opened.described,
         "engine": backend.description,
         "precision": backend.precision,
         "batch": backend.batch,
         "area": _digest(work.panels),
-        "reading": asdict(job.read),
-        "writing": asdict(replace(job.write, overwrite=False, resume=False, report=None)),
+        "on_error": reading.pop("on_error"),
+        "reading": reading,
+        "writing": asdict(replace(job.write, overwrite=False, resume=False, report=None, aoi=None)),
         "version": __version__,
     }
+
+
+def run_id(work: Work) -> str:
+    """Return what maps of equal runs have in common, whatever their files are called."""
+    settings = json.dumps(_settings(work), sort_keys=True)
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def _digest(panels: Iterable[Panel]) -> str:
@@ -46,19 +77,27 @@ def _digest(panels: Iterable[Panel]) -> str:
     return found.hexdigest()
 
 
-def tags(spec: ModelSpec, backend: Backend, started: str) -> dict[str, str]:
-    """Return what a map says of its making; `started` is the first start, ISO 8601."""
-    return {
-        "FLAIR_MODEL": spec.name,
+def tags(work: Work) -> dict[str, str]:
+    """Return what a map says of its making: the same for equal runs, so that their bytes are.
+
+    A time is given by who wants one, in SOURCE_DATE_EPOCH (seconds, reproducible-builds.org).
+    """
+    spec, backend = work.spec, work.backend
+    found = {
+        MAP_TAG: spec.name,
         "FLAIR_WEIGHTS_SHA256": spec.weights_sha256,
         "FLAIR_GEOMETRY": f"tile {spec.tile_px} px, margin {spec.margin_px} px",
         "FLAIR_ENGINE": f"{backend.description}, batch {backend.batch}",
         "FLAIR_PRECISION": backend.precision,
         "FLAIR_EXPORTER": spec.exporter,
-        "FLAIR_STARTED": started,
+        RUN_TAG: run_id(work),
         "TIFFTAG_SOFTWARE": f"flair-engine {__version__}",
-        "TIFFTAG_DATETIME": started[:19].replace("-", ":").replace("T", " "),
     }
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if epoch.isdecimal():
+        time = dt.datetime.fromtimestamp(int(epoch), dt.timezone.utc)
+        found["TIFFTAG_DATETIME"] = f"{time:%Y:%m:%d %H:%M:%S}"
+    return found
 
 
 def fingerprint(name: str) -> list[Any]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Report:
     """The result of one run."""
 
+    started: str
+    """First start of the run, ISO 8601."""
     output: str
     model: str
     weights_sha256: str
@@ -107,16 +109,31 @@ class Report:
         return json.dumps({**asdict(self), **rates}, indent=2)
 
 
-def report_of(work: Work, found: LandCover, *, start_up_s: float, wall_s: float) -> Report:
-    """Return the report of work that is done, telling the user what is missing in the map."""
+def report_of(
+    work: Work,
+    found: LandCover,
+    *,
+    started: str,
+    skipped_before: int,
+    start_up_s: float,
+    wall_s: float,
+) -> Report:
+    """Return the report of work that is done, telling the user what is missing in the map.
+
+    `skipped_before` are blocks that could not be decoded before the run was resumed.
+    """
+    skipped = skipped_before + work.opened.skipped_blocks
     spec, backend, opened, meters = work.spec, work.backend, work.opened, work.meters
     if meters.reading.missing:
         work.listener.notify(f"height is missing on {meters.reading.missing:,} px: counted as 0")
-    if opened.skipped_blocks:
-        work.listener.notify(f"{opened.skipped_blocks} unreadable blocks skipped: nodata there")
+    if skipped:
+        work.listener.notify(f"{skipped} unreadable blocks skipped: nodata there")
+    if not found.pixels[1:].any():
+        work.listener.notify("no pixel of the images is valid: the map holds nodata alone")
     classes = [entry for entry in spec.classes if found.pixels[entry.value]]
     largest = _largest_box(work)
     return Report(
+        started=started,
         output=str(work.job.output),
         model=spec.name,
         weights_sha256=spec.weights_sha256,
@@ -148,7 +165,7 @@ def report_of(work: Work, found: LandCover, *, start_up_s: float, wall_s: float)
         nodata_pixels=int(found.pixels[0]),
         blocks_requested=meters.reading.blocks,
         blocks=opened.blocks,
-        skipped_blocks=opened.skipped_blocks,
+        skipped_blocks=skipped,
         missing_height_pixels=meters.reading.missing,
         notices=tuple(meters.notices),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -13,13 +14,12 @@ from flair_engine import provenance
 from flair_engine.agreement import TILES
 from flair_engine.coverage import planned
 from flair_engine.errors import WriteError
-from flair_engine.inference.base import available_cpus
 from flair_engine.inference.choose import load
 from flair_engine.inference.labelling import label_strips
-from flair_engine.manifest import ELEVATION, output_bands, read_model_spec
+from flair_engine.manifest import ELEVATION, label_values, output_bands, read_model_spec
 from flair_engine.mapping.assembly import assembled
-from flair_engine.mapping.journal import Journal
-from flair_engine.mapping.landcover import MapStyle, write_maps
+from flair_engine.mapping.journal import Journal, unfinished
+from flair_engine.mapping.landcover import PART_PX, MapStyle, write_maps
 from flair_engine.mapping.targets import (
     check_place,
     check_report,
@@ -32,11 +32,13 @@ from flair_engine.reading.height import HeightCheck, check_heights
 from flair_engine.reading.inputs import open_inputs
 from flair_engine.reading.strips import read_strips, sample_tiles
 from flair_engine.report import report_of
+from flair_engine.resuming import check_complete, check_unchanged, drop_stale
+from flair_engine.system import available_cpus
 from flair_engine.tally import tally
 from flair_engine.work import Meters, Panel, SheetTarget, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
 
@@ -48,6 +50,10 @@ if TYPE_CHECKING:
     from flair_engine.reading.inputs import Opened, Sheet
     from flair_engine.reading.strips import Strip
     from flair_engine.report import Report
+
+
+CHECK_EVERY_S = 10.0
+"""Seconds between looks at the times of all inputs, while many maps are published."""
 
 
 def run(job: Job, listener: Listener) -> Report:
@@ -80,14 +86,25 @@ def run(job: Job, listener: Listener) -> Report:
 
 def _done(work: Work, began: float) -> Report:
     """Label what is left of the work, publish the maps, write the report."""
+    write = work.job.write
+    if write.resume and not write.overwrite and not unfinished(journal_folder(work.job)):
+        check_complete(work)
     with _journal(work) as journal:
+        drop_stale(work, journal)
         loaded = time.perf_counter()
         # The maps are assembled while strips come; the last rows wait for the last strips.
         with alongside(lambda: _publish(work, journal), cancel=journal.abandon) as check:
             _label(work, journal, check)
         found = tally(work, journal.counts("labels"))
         wall_s = time.perf_counter() - loaded
-        report = report_of(work, found, start_up_s=loaded - began, wall_s=wall_s)
+        report = report_of(
+            work,
+            found,
+            started=journal.started,
+            skipped_before=journal.skipped_before,
+            start_up_s=loaded - began,
+            wall_s=wall_s,
+        )
         journal.remove()
     if path := work.job.write.report:
         try:
@@ -142,6 +159,7 @@ def _journal(work: Work) -> Journal:
         started=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         resume=work.job.write.resume,
         restart=work.job.write.overwrite,
+        notify=work.listener.notify,
     )
 
 
@@ -176,7 +194,7 @@ def _stored_strips(
     """Read, label and store strips of a panel, each in a thread of its own; yield the stored."""
 
     def store(strip: LabelledStrip) -> None:
-        journal.append(panel.number, strip.i, strip.outputs)
+        journal.append(panel.number, strip.i, strip.outputs, work.opened.skipped_blocks)
 
     meters = work.meters
     strips = read_strips(
@@ -189,6 +207,7 @@ def _stored_strips(
         work.backend.slots,
         output_bands(work.spec),
         panel.is_wanted,
+        values=label_values(work.spec),
     )
     with closing(ahead), closing(written_behind(labelled, meters.write.timed(store))) as stored:
         yield stored
@@ -208,9 +227,18 @@ def _publish(work: Work, journal: Journal) -> None:
     """Assemble the maps from the journal, whose strips may be still to come."""
     begin = time.perf_counter()
     bands = output_bands(work.spec)
+    tags = provenance.tags(work)
+    checked_s = -math.inf
+
+    def unchanged() -> None:
+        nonlocal checked_s
+        if time.perf_counter() - checked_s > CHECK_EVERY_S:
+            check_unchanged(work, journal.sources)
+            checked_s = time.perf_counter()
+
     for each in work.targets:
         panels = [(panel.number, panel.cores) for panel in each.panels]
-        load_strip = lru_cache(maxsize=2 * len(panels))(journal.load)
+        load_strip = lru_cache(maxsize=_strips_kept(each))(journal.load)
 
         def read(
             name: str,
@@ -220,16 +248,22 @@ def _publish(work: Work, journal: Journal) -> None:
         ) -> np.ndarray:
             return assembled(load_strip, name, window, panels, bands[name])
 
-        write_maps(each.target, _style(work, each.sheet, journal.started), read, journal.folder)
+        write_maps(each.target, _style(work, each.sheet, tags), read, journal.folder, unchanged)
+    check_unchanged(work, journal.sources)
     work.meters.assembled_s = time.perf_counter() - begin - journal.waited_s
 
 
-def _style(work: Work, sheet: Sheet, started: str) -> MapStyle:
+def _strips_kept(each: SheetTarget) -> int:
+    """Return how many strips lie in what is written at a time: those of two panels."""
+    return 2 * (PART_PX[0] // each.panels[0].cores.grid.core_px + 2)
+
+
+def _style(work: Work, sheet: Sheet, tags: Mapping[str, str]) -> MapStyle:
     return MapStyle(
         spec=work.spec,
         crs=sheet.pixel_grid.crs,
         transform=sheet.pixel_grid.transform,
         values=work.job.write.labels,
-        tags=provenance.tags(work.spec, work.backend, started),
+        tags=tags,
         cog=work.job.write.cog,
     )

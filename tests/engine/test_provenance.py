@@ -12,7 +12,7 @@ from doubles.tiny_model import SPEC
 
 from flair_engine import Inputs, MapOptions, ReadOptions, RunOptions, provenance, run
 from flair_engine.grid import Cores, Grid
-from flair_engine.mapping.standing import MAP_TAG
+from flair_engine.mapping.standing import MAP_TAG, RUN_TAG
 from flair_engine.options import Job, Listener
 from flair_engine.version import __version__
 
@@ -24,6 +24,7 @@ def identity(make_raster, tiny_path, tmp_path, monkeypatch):
     """Return the identity of a run over one raster with changes to its job."""
     make_raster("in.tif")
     make_raster("other.tif")
+    make_raster("larger.tif", height=90)
     seen = []
     known = provenance.identity
 
@@ -51,6 +52,7 @@ def identity(make_raster, tiny_path, tmp_path, monkeypatch):
 
 CHANGES = {
     "source": {"name": "other.tif"},
+    "inputs": {"name": "larger.tif"},
     "batch": {"batch": 3},
     "engine": {"threads": 1},
     "reading": {"read": ReadOptions(bands=(2, 1))},
@@ -66,7 +68,8 @@ def test_what_changes_a_map_is_seen_by_its_name(identity, field):
     field = field.strip()
     different = {name for name in before if before[name] != after[name]}
     assert field in different
-    assert different <= {field, "products", "writing"}
+    beside = {"reading": {"inputs"}, "area": {"writing"}, "inputs": {"area", "geometry", "source"}}
+    assert different <= {field} | beside.get(field, set())
     assert before["version"] == __version__
 
 
@@ -110,7 +113,9 @@ def work_of(*panels, sizes=((90, 90),)):
         job=Job(model=Path(__file__), inputs=Inputs(images=("a.tif",)), output=Path("map.tif")),
         spec=SPEC,
         backend=SimpleNamespace(description="ONNX Runtime", precision="fp32", batch=3),
-        opened=SimpleNamespace(sheets=[SimpleNamespace(raster=r) for r in rasters], files=()),
+        opened=SimpleNamespace(
+            sheets=[SimpleNamespace(raster=r) for r in rasters], files=(), described="same"
+        ),
         panels=panels,
     )
 
@@ -140,15 +145,57 @@ def test_the_geometry_has_the_size_of_every_sheet():
     assert two["geometry"] == [32, 8, [[90, 90], [40, 50]]]
 
 
-def test_maps_are_signed():
-    backend = SimpleNamespace(description="ONNX Runtime 1", precision="bf16", batch=3)
-    tags = provenance.tags(SPEC, backend, "2026-07-08T09:10:11+00:00")
+@pytest.fixture
+def signed(monkeypatch):
+    """Return the tags of a run at a time that its user gives."""
+
+    def signed(epoch="", **changes):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+        work = work_of(panel(range(2), range(3)))
+        for name, value in changes.items():
+            setattr(work, name, value)
+        return provenance.tags(work)
+
+    return signed
+
+
+def test_maps_are_signed(signed):
+    tags = signed()
     assert tags[MAP_TAG] == "tiny"
-    assert tags["FLAIR_ENGINE"] == "ONNX Runtime 1, batch 3"
+    assert tags["FLAIR_ENGINE"] == "ONNX Runtime, batch 3"
     assert tags["FLAIR_GEOMETRY"] == "tile 32 px, margin 8 px"
-    assert tags["FLAIR_STARTED"] == "2026-07-08T09:10:11+00:00"
-    assert tags["TIFFTAG_DATETIME"] == "2026:07:08 09:10:11", "as TIFF 6.0 spells it"
     assert tags["TIFFTAG_SOFTWARE"] == f"flair-engine {__version__}"
+    assert tags[RUN_TAG] == provenance.run_id(work_of(panel(range(2), range(3))))
+    assert len(tags[RUN_TAG]) == 16
+
+
+def test_maps_say_no_time_unless_that_is_asked_for(signed):
+    assert "TIFFTAG_DATETIME" not in signed()
+    assert "TIFFTAG_DATETIME" not in signed("yesterday")
+    tags = signed("1783501811")
+    assert tags["TIFFTAG_DATETIME"] == "2026:07:08 09:10:11", "as TIFF 6.0 spells it"
+    assert tags == {**signed(), "TIFFTAG_DATETIME": tags["TIFFTAG_DATETIME"]}
+
+
+def test_runs_are_equal_whatever_their_files_are_called(signed, tmp_path):
+    opened = work_of(panel(range(2), range(3))).opened
+    moved = SimpleNamespace(**{**vars(opened), "files": (str(tmp_path / "moved.tif"),)})
+    assert signed(opened=moved) == signed()
+    others = SimpleNamespace(**{**vars(opened), "described": "other"})
+    assert signed(opened=others)[RUN_TAG] != signed()[RUN_TAG]
+
+
+def test_what_is_put_beside_a_file_to_show_it_is_no_source(make_raster):
+    path, _ = make_raster("in.tif")
+    beside = [f"{path}{end}" for end in (".aux.xml", ".ovr", ".qml")]
+    for name in beside:
+        Path(name).touch()
+    found = provenance.sources([str(path), *beside, "/vsicurl/https://there/in.tif"])
+    _, *facts = provenance.fingerprint(str(path))
+    assert found == {str(path.resolve()): facts, "/vsicurl/https://there/in.tif": []}
+    assert provenance.sources([f"{path.parent}/../{path.parent.name}/{path.name}"]).keys() == {
+        str(path.resolve())
+    }
 
 
 def test_a_file_that_changed_is_another(make_raster, tmp_path):

@@ -15,6 +15,7 @@ from flair_engine.tally import LandCover
 from flair_engine.work import Meters, Panel, Work
 
 REPORT = Report(
+    started="2026-07-08T09:10:11+00:00",
     output="map.tif",
     model="tiny",
     weights_sha256="0" * 64,
@@ -133,7 +134,10 @@ def land_cover(**counts):
 
 def report_for(*panels, found=None, **changes):
     found = found or land_cover(n1=1)
-    return report_of(work_of(*panels, **changes), found, start_up_s=1.5, wall_s=2.5)
+    return report_of(
+        work_of(*panels, **changes), found, started="now", skipped_before=0, start_up_s=1.5,
+        wall_s=2.5,
+    )  # fmt: skip
 
 
 def test_a_report_tells_of_the_job_the_model_and_the_engine():
@@ -145,7 +149,8 @@ def test_a_report_tells_of_the_job_the_model_and_the_engine():
     assert (report.engine, report.device, report.description) == ("ort", "cpu", "ONNX Runtime")
     assert (report.precision, report.batch, report.slots) == ("fp32", 3, 2)
     assert (report.agreement_fp32, report.exported_agreement_fp32) == (0.8, 0.9)
-    assert (report.start_up_s, report.wall_s, report.blocks) == (1.5, 2.5, 7)
+    assert (report.started, report.start_up_s, report.wall_s) == ("now", 1.5, 2.5)
+    assert report.blocks == 7
     assert (report.height, report.width, report.pixels, report.tiles) == (70, 53, 70 * 53, 20)
     assert list(report.busy_s) == ["read", "infer", "write", "assemble"]
 
@@ -188,7 +193,9 @@ def test_what_is_missing_in_the_map_is_told():
     work = work_of(panel(0, sheet, range(1), range(1)), sheets=[sheet], skipped=3, heard=heard)
     work.meters.reading.missing, work.meters.reading.blocks = 12_345, 9
     work.meters.notices.append("told before")
-    report = report_of(work, land_cover(n1=1), start_up_s=1, wall_s=1)
+    report = report_of(
+        work, land_cover(n1=1), started="now", skipped_before=0, start_up_s=1, wall_s=1
+    )
     assert heard == [
         "height is missing on 12,345 px: counted as 0",
         "3 unreadable blocks skipped: nodata there",
@@ -202,3 +209,13 @@ def test_nothing_is_told_of_a_whole_map():
     sheet, heard = object(), []
     report_for(panel(0, sheet, range(1), range(1)), sheets=[sheet], heard=heard)
     assert heard == []
+
+
+def test_what_was_skipped_before_the_run_was_resumed_is_told_too():
+    sheet, heard = object(), []
+    work = work_of(panel(0, sheet, range(1), range(1)), sheets=[sheet], skipped=3, heard=heard)
+    report = report_of(
+        work, land_cover(n1=1), started="now", skipped_before=2, start_up_s=1, wall_s=1
+    )
+    assert report.skipped_blocks == 5
+    assert heard == ["5 unreadable blocks skipped: nodata there"]

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import rasterio
 from doubles.field import noise, write
 
 from flair_engine import MapOptions, RunOptions, run, segment
@@ -41,7 +40,7 @@ def test_killed_at_random_and_resumed_is_byte_identical(make_raster, tiny_path, 
     kills = 0
     while not (kills >= KILLS and output.exists()):
         if output.exists():
-            assert_same_but_for_the_date(tmp_path / "whole.tif", output)
+            assert_same_map(tmp_path / "whole.tif", output)
             output.unlink()
         process = subprocess.Popen(run_command(tiny_path, source, output, "--resume", *options))
         try:
@@ -51,7 +50,7 @@ def test_killed_at_random_and_resumed_is_byte_identical(make_raster, tiny_path, 
             kills += 1
         assert process.wait() in (0, -signal.SIGKILL)
         # Killed after the map got its name: the next run says that it is complete.
-    assert_same_but_for_the_date(tmp_path / "whole.tif", output)
+    assert_same_map(tmp_path / "whole.tif", output)
 
 
 def two_dates(folder, size):
@@ -85,7 +84,7 @@ def assert_same_maps(one, other):
     names = {path.name for path in one.glob("[!.]*")}
     assert {path.name for path in other.glob("[!.]*")} == names
     for path in one.glob("*.tif"):
-        assert_same_but_for_the_date(path, other / path.name)
+        assert_same_map(path, other / path.name)
 
 
 def is_complete(folder, files):
@@ -215,25 +214,15 @@ def test_files_given_in_another_order_are_another_run(tiny_path, tmp_path):
         )  # fmt: skip
     options = MapOptions(per_input=True, resume=True)
     for others in (files[::-1], files[:-1]):
-        with pytest.raises(OutputError, match=r"the unfinished run differs in .*products"):
+        with pytest.raises(OutputError, match=r"the unfinished run differs in .*inputs[:;] "):
             segment(tiny_path, others, tmp_path / "out", CPU, write=options)
     segment(tiny_path, files, tmp_path / "out", CPU, write=options)
     assert is_complete(tmp_path / "out", files)
 
 
-def assert_same_but_for_the_date(one, other):
-    """Both start dates are ISO texts of one length: blank them and compare bytes."""
-    contents = []
-    for path in (one, other):
-        with rasterio.open(path) as dataset:
-            tags = dataset.tags()
-        content = path.read_bytes()
-        for key in ("FLAIR_STARTED", "TIFFTAG_DATETIME"):
-            assert tags[key].encode() in content
-            content = content.replace(tags[key].encode(), b"-" * len(tags[key]))
-        contents.append(content)
-    assert contents[0] == contents[1]
-    assert Path(f"{one}.aux.xml").read_bytes() == Path(f"{other}.aux.xml").read_bytes()
+def assert_same_map(one, other):
+    for beside in ("", ".aux.xml"):
+        assert Path(f"{one}{beside}").read_bytes() == Path(f"{other}{beside}").read_bytes()
 
 
 def test_at_most_the_strip_in_flight_is_repeated(make_raster, tiny_path, tmp_path):
@@ -261,31 +250,6 @@ def test_at_most_the_strip_in_flight_is_repeated(make_raster, tiny_path, tmp_pat
     )  # fmt: skip
     assert inferred[0] == (kept * 16 * 64, 320 * 64)
     assert len(inferred) - 1 == 20 - kept
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="mounting needs root on Linux")
-def test_a_full_disk_keeps_the_work(make_raster, tiny_path, tmp_path):
-    source, _ = make_raster(height=2000, width=2000)
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", small]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("tmpfs cannot be mounted here")
-    try:
-        output = small / "map.tif"
-        with pytest.raises(WriteError, match="free some space|free space of the disk"):
-            segment(tiny_path, [source], output, RunOptions(device="cpu"))
-        assert not output.exists()
-        assert (small / ".map.tif.flair-run" / "strips.bin").exists()
-        subprocess.run(["mount", "-o", "remount,size=60m", small], check=True)
-        segment(
-            tiny_path, [source], output, RunOptions(device="cpu"), write=MapOptions(resume=True)
-        )
-        segment(tiny_path, [source], tmp_path / "whole.tif", RunOptions(device="cpu"))
-        assert_same_but_for_the_date(tmp_path / "whole.tif", output)
-    finally:
-        subprocess.run(["umount", small], check=False)
 
 
 def test_the_map_is_assembled_while_strips_come(make_raster, tiny_path, tmp_path):

@@ -171,7 +171,7 @@ def test_what_has_no_valid_pixel_is_never_inferred(make_raster, tiny_path, tmp_p
     seen = []
     original = run.label_strips
 
-    def counting(strips, grid, slots, bands, is_wanted):
+    def counting(strips, grid, slots, bands, is_wanted, **values):
         def count(strip):
             seen.extend(
                 (strip.i, j) for j in strip.cores
@@ -179,7 +179,7 @@ def test_what_has_no_valid_pixel_is_never_inferred(make_raster, tiny_path, tmp_p
             )  # fmt: skip
             return strip
 
-        return original(map(count, strips), grid, slots, bands, is_wanted)
+        return original(map(count, strips), grid, slots, bands, is_wanted, **values)
 
     monkeypatch.setattr(run, "label_strips", counting)
     report = segment(tiny_path, [path], tmp_path / "map.tif", CPU)
@@ -266,10 +266,10 @@ def test_an_unreadable_block_stops_with_the_work_kept(
     assert kept.read_bytes().count(b'{"panel"') >= 10
     with pytest.raises(OutputError, match="holds an unfinished run"):
         segment(tiny_path, [path], output, CPU)
-    path.write_bytes(whole)  # fetched again: another file by its date and size
-    with pytest.raises(OutputError, match="the unfinished run differs in source"):
-        segment(tiny_path, [path], output, CPU, write=MapOptions(resume=True))
-    segment(tiny_path, [path], output, CPU, write=MapOptions(overwrite=True))
+    path.write_bytes(whole)  # fetched again
+    told = []
+    segment(tiny_path, [path], output, CPU, write=MapOptions(resume=True), notify=told.append)
+    assert "in.tif: changed since the run began" in told[0]
     assert (read_map(output) == expected_labels(image)).all()
     assert not kept.exists()
 
@@ -285,13 +285,6 @@ def test_unreadable_blocks_are_skipped_on_request(damaged, tiny_path, tmp_path):
     assert (labels[:320] != 0).all()
     assert (labels[576:] == 0).all()
     assert f"{report.skipped_blocks} unreadable blocks skipped" in report.notices[0]
-
-
-def test_a_complete_map_is_not_resumed(make_raster, tiny_path, tmp_path):
-    path, _ = make_raster()
-    segment(tiny_path, [path], tmp_path / "map.tif", CPU)
-    with pytest.raises(OutputError, match="is complete, nothing is left to resume"):
-        segment(tiny_path, [path], tmp_path / "map.tif", CPU, write=MapOptions(resume=True))
 
 
 def test_zero_based_labels(make_raster, tiny_path, tmp_path, expected_labels):

@@ -107,6 +107,32 @@ def write_raster(path: Path, image_bhw: np.ndarray, size_px: int | None, **profi
     return path
 
 
+def write_wide_vrt(path: Path, source: Path, width_px: int, height_px: int) -> Path:
+    """Write a VRT of the first rows of `source` again and again, from left to right."""
+    with rasterio.open(source) as dataset:
+        count, width = dataset.count, dataset.width
+        wkt, transform = dataset.crs.to_wkt(), dataset.transform
+    bands = []
+    for band in range(1, count + 1):
+        pasted = [
+            f'<SimpleSource><SourceFilename relativeToVRT="0">{source}</SourceFilename>'
+            f"<SourceBand>{band}</SourceBand>"
+            f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height_px}"/>'
+            f'<DstRect xOff="{left}" yOff="0" xSize="{width}" ySize="{height_px}"/></SimpleSource>'
+            for left in range(0, width_px, width)
+        ]
+        bands.append(
+            f'<VRTRasterBand dataType="Byte" band="{band}">{"".join(pasted)}</VRTRasterBand>'
+        )
+    corner = ", ".join(f"{value!r}" for value in transform.to_gdal())
+    path.write_text(
+        f'<VRTDataset rasterXSize="{width_px}" rasterYSize="{height_px}"><SRS>{wkt}</SRS>'
+        f"<GeoTransform>{corner}</GeoTransform>{''.join(bands)}</VRTDataset>",
+        encoding="utf-8",
+    )
+    return path
+
+
 def write_sparse_vrt(path: Path, source: Path, size_px: int) -> Path:
     """Write a VRT of `size_px` square that is empty but for `source` in its middle."""
     with rasterio.open(source) as dataset:

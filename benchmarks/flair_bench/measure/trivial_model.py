@@ -27,7 +27,7 @@ TRIVIAL_BANDS = ("red", "green", "blue", "nir", "height")
 """None is called elevation, which the engine would check as heights and leave out of validity."""
 
 
-def trivial_spec(bands: int) -> ModelSpec:
+def trivial_spec(bands: int, outputs: tuple[str, ...] = (LABELS,)) -> ModelSpec:
     """Return the manifest of the trivial model."""
     return ModelSpec(
         schema=MANIFEST_SCHEMA,
@@ -44,15 +44,18 @@ def trivial_spec(bands: int) -> ModelSpec:
             for value, (name, color) in enumerate(NOMENCLATURE, start=1)
         ),
         normalization=Normalization(mean=(0.0,) * bands, std=(1.0,) * bands),
-        outputs=(LABELS,),
+        outputs=outputs,
         weights_sha256="0" * 64,
         exporter="flair-bench",
     )
 
 
-def write_trivial_model(path: Path, bands: int) -> Path:
-    """Write the model that answers 1 where the first of `bands` is brightest, and so on."""
-    spec = trivial_spec(bands)
+def write_trivial_model(path: Path, bands: int, outputs: tuple[str, ...] = (LABELS,)) -> Path:
+    """Write the model that answers 1 where the first of `bands` is brightest, and so on.
+
+    Its confidence is the first band, its probabilities are the bands again and again.
+    """
+    spec = trivial_spec(bands, outputs)
     start, end = spec.margin_px, spec.tile_px - spec.margin_px
     limits = {"start": [start] * 2, "end": [end] * 2, "axes": [2, 3]}
     constants = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in limits.items()]
@@ -64,12 +67,21 @@ def write_trivial_model(path: Path, bands: int) -> Path:
         helper.make_node("Add", ["index", "one"], ["value"]),
         helper.make_node("Cast", ["value"], [LABELS], to=TensorProto.UINT8),
     ]
-    shapes = {INPUT_NAME: (bands, spec.tile_px, spec.tile_px), LABELS: (spec.core_px, spec.core_px)}
-    image, labels = (
+    numbers = {"confidence": np.array(0), "probabilities": np.arange(len(NOMENCLATURE)) % bands}
+    for name in outputs[1:]:
+        constants.append(numpy_helper.from_array(numbers[name].astype(np.int64), f"{name} bands"))
+        nodes.append(helper.make_node("Gather", ["core", f"{name} bands"], [name], axis=1))
+    core = (spec.core_px, spec.core_px)
+    shapes = {
+        INPUT_NAME: (bands, spec.tile_px, spec.tile_px),
+        **dict.fromkeys(outputs, core),
+        **{name: (len(NOMENCLATURE), *core) for name in outputs if name == "probabilities"},
+    }
+    image, *found = (
         helper.make_tensor_value_info(name, TensorProto.UINT8, (BATCH_AXIS, *shape))
         for name, shape in shapes.items()
     )
-    graph = helper.make_graph(nodes, "brightest", [image], [labels], constants)
+    graph = helper.make_graph(nodes, "brightest", [image], found, constants)
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSIONS[0]
     )

@@ -1,9 +1,10 @@
 """The journal of a run: finished strips on disk, written so that a torn one is known.
 
-A run keeps a hidden folder beside its output: `run.json` says what the run is, `strips.bin` holds
-the labels of finished strips, one record after the other: a line of JSON that describes it, then
-the packed pixels. A record counts once it is whole on disk; what a power cut tears off at the end
-is dropped. A run that is resumed must be the same run in everything that could change a label.
+A run keeps a hidden folder beside its output with one file, `strips.bin`: records one after the
+other, each a line of JSON and its checksum, that of a strip followed by packed pixels. The first
+says what the run is; a record counts once it is whole on disk. What a power cut or a bad disk has
+spoilt is left out and made again. A run that is resumed must be the same run in everything that
+could change a label.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -22,21 +24,39 @@ from typing import IO, TYPE_CHECKING, Any
 
 import filelock
 
-from flair_engine.durable import sync, write_whole
-from flair_engine.errors import OutputError, WriteError
+from flair_engine import system
+from flair_engine.durable import sync, sync_folder
+from flair_engine.errors import FlairError, OutputError, WriteError
 from flair_engine.mapping.run_lengths import count_packed, pack, unpack
+from flair_engine.options import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
 
-JOURNAL_SCHEMA = 2
-"""Number of the layout of the two files; CONTRIBUTING.md says when it goes up."""
+JOURNAL_SCHEMA = 3
+"""Number of the layout of the file; CONTRIBUTING.md says when it goes up."""
 
-RUN_FILE = "run.json"
 STRIPS_FILE = "strips.bin"
+LOCK_FILE = "lock"
+JOURNAL_FILES = (STRIPS_FILE, LOCK_FILE)
+
+SOURCE = "source"
+"""Part of an identity that may change: strips that saw an old file are dropped then."""
+
+LINE_BYTES = 2**26
+"""More than any line is: the fingerprints of 200,000 files. What is longer was spoilt."""
+
+DIGEST = re.compile("[0-9a-f]{64}")
+"""A SHA-256, which says nothing to people."""
+
+LONGEST_SAID = 200
+"""Characters of a value that are shown where it differs."""
+
+ON_ERROR = "on_error"
+"""Part of an identity that may go from `stop` to `skip`: what was finished had no error."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +74,8 @@ class Entry:
     """Bytes of packed pixels."""
     crc32: int
     """Of the packed pixels."""
+    skipped_blocks: int
+    """Blocks that could not be decoded, of all strips until then."""
 
 
 class AbandonedError(Exception):
@@ -64,9 +86,10 @@ class Journal(AbstractContextManager["Journal"]):
     """The finished strips of one run, appended by one thread and loaded by another.
 
     Opening starts a run, or with `resume` continues the one that is there. `identity` is what
-    must be equal for that, by name. Raises OutputError where another run is at work on the same
-    output, where an unfinished run would be lost, or where the run to resume is another; WriteError
-    where the disk refuses.
+    must be equal for that, by name; of its `source` (fingerprints by file) `changed` says what is
+    not. `notify` is told what is left out. Raises OutputError where another run is at work on the
+    same output, where an unfinished run would be lost, or where the run to resume is another;
+    WriteError where the disk refuses.
     """
 
     def __init__(
@@ -77,53 +100,102 @@ class Journal(AbstractContextManager["Journal"]):
         started: str,
         resume: bool,
         restart: bool,
+        notify: Callable[[str], None] = silent,
     ) -> None:
         self.folder = folder
         self.started = started
+        self.changed: tuple[str, ...] = ()
+        """Files that are not those that finished strips were made of."""
+        self.spoilt = False
+        """Part of what was there was not whole, and has to be made again."""
+        self.skipped_before = 0
+        """Blocks that could not be decoded before the run was resumed."""
+        self._notify = notify
+        # JSON turns tuples into lists: compare what will be read back.
+        self._identity = json.loads(json.dumps(identity))
         self._records: dict[tuple[int, int, str], tuple[Entry, int]] = {}
+        self._damaged: set[tuple[int, ...]] = set()
         self._end = 0
+        self._failed = False
         self.waited_s = 0.0
         """Seconds that `load` has waited for strips."""
         self._changed = threading.Condition()
         self._abandoned = False
         self._files: list[IO[Any]] = []
-        self._lock = filelock.FileLock(folder / "lock", timeout=0)
-        # JSON turns tuples into lists: compare what will be read back.
-        identity = json.loads(json.dumps(identity))
+        self._lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
         try:
             folder.mkdir(exist_ok=True)
             self._acquire(folder)
+            shutil.rmtree(done_folder(folder), ignore_errors=True)  # what a kill left
             if unfinished(folder) and not resume and not restart:
                 raise OutputError(
                     f"{folder}: holds an unfinished run",
                     "continue it with --resume, or start again with --overwrite",
                 )
-            if resume and unfinished(folder):
-                self._continue(identity)
-            else:
-                self._start(identity)
+            if not (resume and unfinished(folder) and self._continue()):
+                self._start()
         except OSError as error:
             self.close()
             raise _disk_error(folder, error) from error
-        except OutputError:
+        except FlairError:
             self.close()
             raise
 
-    def append(self, panel: int, i: int, outputs: Mapping[str, np.ndarray]) -> None:
-        """Put the outputs of a finished strip on disk. Raises WriteError."""
-        records = [_record(panel, i, name, array) for name, array in outputs.items()]
-        try:
-            self._strips.seek(self._end)
-            for _, line, packed in records:
-                self._strips.write(line)
-                self._strips.write(packed)
-            sync(self._strips)
-        except OSError as error:
-            raise _disk_error(self.folder, error) from error
+    def append(
+        self, panel: int, i: int, outputs: Mapping[str, np.ndarray], skipped_blocks: int = 0
+    ) -> None:
+        """Put the outputs of a finished strip on disk; `skipped_blocks` of this process so far.
+
+        Raises WriteError.
+        After one failure nothing more is taken: it would come to lie on what was half written.
+        """
+        skipped = self.skipped_before + skipped_blocks
+        records = [_record(panel, i, name, array, skipped) for name, array in outputs.items()]
+        self._put([part for _, line, packed in records for part in (line, packed)])
         with self._changed:
             for entry, line, _ in records:
                 self._note(entry, self._end + len(line))
             self._changed.notify_all()
+
+    @property
+    def sources(self) -> Mapping[str, Any]:
+        """Fingerprints of the files as the run began, by path."""
+        fingerprints: dict[str, Any] = self._identity[SOURCE]
+        return fingerprints
+
+    def drop(self, strips: Iterable[tuple[int, ...]]) -> None:
+        """Take back finished strips by (panel, i). Raises WriteError."""
+        dropped = sorted(set(strips))
+        if not dropped:
+            return
+        lines = [_line({"dropped": list(strip)}) for strip in dropped]
+        self._put(lines)
+        self._end += sum(map(len, lines))
+        self._forget(dropped)
+
+    def renew(self) -> None:
+        """Take the sources as they are now for those of the run. Raises WriteError."""
+        line = self._header()
+        self._put([line])
+        self._end += len(line)
+        self.changed = ()
+
+    def _put(self, parts: Sequence[bytes]) -> None:
+        """Write at the end and put on disk. Raises WriteError."""
+        if self._failed:
+            raise WriteError(
+                f"{self.folder}: an earlier strip could not be stored", "mend that, use --resume"
+            )
+        try:
+            self._strips.seek(self._end)
+            for part in parts:
+                self._strips.write(part)
+            sync(self._strips)
+        except BaseException as error:
+            self._failed = True
+            if isinstance(error, OSError):
+                raise _disk_error(self.folder, error) from error
+            raise
 
     def load(self, panel: int, i: int, name: str) -> np.ndarray:
         """Return uint8 [bands, rows, columns] of an output of a strip; wait for it to be finished.
@@ -165,17 +237,23 @@ class Journal(AbstractContextManager["Journal"]):
         """
         self.close()
         done = done_folder(self.folder)
-        shutil.rmtree(done, ignore_errors=True)  # what an earlier kill left
-        self.folder.replace(done)
-        shutil.rmtree(done)
+        try:
+            shutil.rmtree(done, ignore_errors=True)  # what an earlier kill left
+            system.replace(self.folder, done)
+            shutil.rmtree(done)
+        except OSError as error:
+            self._notify(_left_over(self.folder, error))
 
     def close(self) -> None:
         """Close the files and give up the lock; a second call does nothing."""
+        self._close_files()
+        self._lock.release()
+
+    def _close_files(self) -> None:
         while self._files:
             # A full disk refuses what is still buffered; the journal does not count on it.
             with contextlib.suppress(OSError):
                 self._files.pop().close()
-        self._lock.release()
 
     def __exit__(self, *_error: object) -> None:
         self.close()
@@ -190,55 +268,111 @@ class Journal(AbstractContextManager["Journal"]):
                 f"{folder}: another run is writing this output", "wait for it, or give another name"
             ) from error
 
-    def _start(self, identity: Mapping[str, Any]) -> None:
-        (self.folder / RUN_FILE).unlink(missing_ok=True)
-        self._open("w+b")
-        record = {"schema": JOURNAL_SCHEMA, "started": self.started, "identity": identity}
-        write_whole(self.folder / RUN_FILE, json.dumps(record, indent=2).encode())
+    def _start(self) -> None:
+        try:
+            self._open("w+b")
+            line = self._header()
+            self._put([line])
+            self._end = len(line)
+            sync_folder(self.folder)
+        except BaseException:  # half a header is no run
+            self._close_files()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
-    def _continue(self, identity: Mapping[str, Any]) -> None:
-        record = json.loads((self.folder / RUN_FILE).read_text(encoding="utf-8"))
-        if record.get("schema") != JOURNAL_SCHEMA:
+    def _header(self) -> bytes:
+        return _line(
+            {"schema": JOURNAL_SCHEMA, "started": self.started, "identity": self._identity}
+        )
+
+    def _continue(self) -> bool:
+        """Take over what is whole of the run that is there; return whether anything is.
+
+        Raises OutputError where it is another run, or of another layout.
+        """
+        self._open("r+b")
+        known = self._read_records()
+        if known is None:
+            self._notify("the journal of the unfinished run was spoilt: it is started again")
+            self._close_files()
+            return False
+        differing = [
+            k for k in {**known, **self._identity} if known.get(k) != self._identity.get(k)
+        ]
+        if other := [key for key in differing if not self._may_change(key, known)]:
             raise OutputError(
-                f"{self.folder}: the unfinished run is of layout {record.get('schema', 'none')}, "
+                f"{self.folder}: the unfinished run differs in "
+                + "; ".join(
+                    _difference(key, known.get(key), self._identity.get(key)) for key in other
+                ),
+                "run it as it was, or start again with --overwrite",
+            )
+        before, now = known[SOURCE], self._identity[SOURCE]
+        self.changed = tuple(name for name in now if before.get(name) != now[name])
+        self._strips.truncate(self._end)
+        sync(self._strips)
+        self.drop(self._damaged)
+        if differing and not self.changed:
+            self.renew()
+        return True
+
+    def _may_change(self, key: str, known: Mapping[str, Any]) -> bool:
+        """Return whether a run goes on though a part of its identity has changed."""
+        if key == ON_ERROR:
+            return bool(known.get(key) == "stop")
+        return key == SOURCE and known.get(key, {}).keys() == self._identity[key].keys()
+
+    def _read_records(self) -> dict[str, Any] | None:
+        """Note the whole records of the file; return the identity in it, None where it holds none.
+
+        Raises OutputError where the first record is of another layout.
+        """
+        size = os.fstat(self._strips.fileno()).st_size
+        self._strips.seek(0)
+        line = self._strips.readline(LINE_BYTES)
+        header = _fields(line)
+        self._check_layout(header or _strip_before(line))
+        if header is None:
+            return None
+        self.started = header["started"]
+        identity: dict[str, Any] = header["identity"]
+        self._end = len(line)
+        while line := self._strips.readline(LINE_BYTES):
+            fields = _fields(line)
+            start = self._end + len(line)
+            if fields is None or start + fields.get("length", 0) > size:
+                self.spoilt = True
+                break
+            if "identity" in fields:
+                identity = fields["identity"]
+                self._end = start
+            elif "dropped" in fields:
+                self._forget([tuple(fields["dropped"])])
+                self._damaged.discard(tuple(fields["dropped"]))
+                self._end = start
+            else:
+                entry = Entry(**{**fields, "shape": tuple(fields["shape"])})
+                self._note(entry, start)
+                self.skipped_before = max(self.skipped_before, entry.skipped_blocks)
+                if self._whole(entry, start) is None:
+                    self._damaged.add((entry.panel, entry.i))
+            self._strips.seek(self._end)
+        self.spoilt |= bool(self._damaged)
+        return identity
+
+    def _check_layout(self, first: Mapping[str, Any] | None) -> None:
+        """Raise OutputError where the first record of a run is of another layout."""
+        if first and first.get("schema") != JOURNAL_SCHEMA:
+            raise OutputError(
+                f"{self.folder}: the unfinished run is of layout {first.get('schema', 'none')}, "
                 f"this engine continues {JOURNAL_SCHEMA}",
                 "start again with --overwrite",
             )
-        known = record["identity"]
-        if other := [key for key in {**known, **identity} if known.get(key) != identity.get(key)]:
-            raise OutputError(
-                f"{self.folder}: the unfinished run differs in "
-                + "; ".join(f"{key} ({known.get(key)}, now {identity.get(key)})" for key in other),
-                "run it as it was, or start again with --overwrite",
-            )
-        self.started = record["started"]
-        self._open("r+b")
-        size = os.fstat(self._strips.fileno()).st_size
-        while line := self._strips.readline():
-            entry = _entry(line)
-            start = self._end + len(line)
-            if entry is None or start + entry.length > size:
-                break
-            self._note(entry, start)
-            self._strips.seek(self._end)
-        self._drop_torn()
 
-    def _drop_torn(self) -> None:
-        """Cut off what follows the last whole record.
-
-        Strips before the last were on disk before it was begun; any record of the last may hold
-        holes.
-        """
-        last = next(reversed(self._records), None)
-        of_strip = [key for key in self._records if last and key[:2] == last[:2]]
-        for number, key in enumerate(of_strip):
-            entry, start = self._records[key]
-            if self._whole(entry, start) is None:
-                for torn in of_strip[number:]:
-                    del self._records[torn]
-                self._end = start - len(_line(entry))
-                break
-        self._strips.truncate(self._end)
+    def _forget(self, strips: Iterable[tuple[int, ...]]) -> None:
+        gone = set(strips)
+        for key in [key for key in self._records if key[:2] in gone]:
+            del self._records[key]
 
     def _open(self, mode: str) -> None:
         path = self.folder / STRIPS_FILE
@@ -257,7 +391,7 @@ class Journal(AbstractContextManager["Journal"]):
         if packed is None:
             raise WriteError(
                 f"{self.folder / STRIPS_FILE}: strip {i} of panel {panel} was damaged on disk",
-                "start again with --overwrite",
+                "continue with --resume, which makes it again",
             )
         return packed
 
@@ -274,12 +408,41 @@ def done_folder(folder: Path) -> Path:
 
 
 def unfinished(folder: Path) -> bool:
-    """Return whether `folder` holds a run that has finished some of its strips."""
-    strips = folder / STRIPS_FILE
-    return (folder / RUN_FILE).exists() and strips.exists() and strips.stat().st_size > 0
+    """Return whether `folder` holds a run that has finished some of its strips.
+
+    One whose first line is not whole may have. Raises WriteError where that cannot be read.
+    """
+    try:
+        with (folder / STRIPS_FILE).open("rb") as strips:
+            line = strips.readline(LINE_BYTES)
+            return bool(line) and (not line.endswith(b"\n") or bool(strips.read(1)))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _disk_error(folder, error) from error
 
 
-def _record(panel: int, i: int, name: str, array: np.ndarray) -> tuple[Entry, bytes, bytes]:
+def clear_finished(folder: Path, notify: Callable[[str], None] = silent) -> None:
+    """Delete what a finished run has left of its folder; tell where that fails.
+
+    Where another run has just begun there, it stays.
+    """
+    try:
+        if folder.exists():
+            with filelock.FileLock(folder / LOCK_FILE, timeout=0):
+                pass
+            shutil.rmtree(folder)
+        if done_folder(folder).exists():
+            shutil.rmtree(done_folder(folder))
+    except filelock.Timeout:
+        return
+    except OSError as error:
+        notify(_left_over(folder, error))
+
+
+def _record(
+    panel: int, i: int, name: str, array: np.ndarray, skipped_blocks: int
+) -> tuple[Entry, bytes, bytes]:
     packed = pack(array)
     entry = Entry(
         panel=panel,
@@ -288,21 +451,51 @@ def _record(panel: int, i: int, name: str, array: np.ndarray) -> tuple[Entry, by
         shape=array.shape,
         length=len(packed),
         crc32=zlib.crc32(packed),
+        skipped_blocks=skipped_blocks,
     )
-    return entry, _line(entry), packed
+    return entry, _line(asdict(entry)), packed
 
 
-def _entry(line: bytes) -> Entry | None:
-    """Return what a line of the journal says, None where it was not written whole."""
+def _line(fields: Mapping[str, Any]) -> bytes:
+    """Return a line of the journal: JSON, a blank, its CRC-32 in eight hexadecimal digits."""
+    text = json.dumps(fields).encode()
+    return b"%b %08x\n" % (text, zlib.crc32(text))
+
+
+def _fields(line: bytes) -> dict[str, Any] | None:
+    """Return what a line of the journal says, None where it is not as it was written."""
+    text, _, crc32 = line.rpartition(b" ")
+    return _json(text) if crc32 == b"%08x\n" % zlib.crc32(text) else None
+
+
+def _strip_before(line: bytes) -> dict[str, Any] | None:
+    """Return the record of a strip of the layouts before this, which began with one."""
+    fields = _json(line)
+    return fields if fields and fields.keys() >= {"panel", "length"} else None
+
+
+def _json(text: bytes) -> dict[str, Any] | None:
+    """Return the object that a text holds, None where it holds none."""
     try:
-        fields = json.loads(line)
-        return Entry(**{**fields, "shape": tuple(fields["shape"])})
-    except (ValueError, TypeError, KeyError):
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
         return None
+    return fields if isinstance(fields, dict) else None
 
 
-def _line(entry: Entry) -> bytes:
-    return json.dumps(asdict(entry)).encode() + b"\n"
+def _left_over(folder: Path, error: OSError) -> str:
+    return f"{folder}: cannot be cleaned up ({error.strerror}); delete it"
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    """Return what to say of a part of two identities; of many files only how many there are."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        return f"{key} ({names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''})"
+    texts = [str(value) for value in (before, now)]
+    if any(len(text) > LONGEST_SAID or DIGEST.fullmatch(text) for text in texts):
+        return key
+    return f"{key} ({texts[0]}, now {texts[1]})"
 
 
 def _disk_error(folder: Path, error: OSError) -> WriteError:

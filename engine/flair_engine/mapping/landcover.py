@@ -7,8 +7,8 @@ file.
 
 from __future__ import annotations
 
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,12 +16,13 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from flair_engine.durable import publish
 from flair_engine.errors import WriteError, first_line
-from flair_engine.grid import Window
+from flair_engine.gdal import GDAL_ERRORS
+from flair_engine.grid import Window, blocks
+from flair_engine.mapping.journal import JOURNAL_FILES
 from flair_engine.mapping.legend import NODATA, category_names, qgis_style, rgba
 from flair_engine.mapping.standing import (
     foreign_style,
@@ -32,6 +33,7 @@ from flair_engine.mapping.standing import (
     style_of,
 )
 from flair_engine.mapping.targets import output_path
+from flair_engine.options import silent
 from flair_engine.overlap import prefetched
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
 
 
 BLOCK_PX = 512
+PART_PX = (BLOCK_PX, 8 * BLOCK_PX)
+"""Height and width of what is put together and written at a time: memory does not grow with the
+width of a map."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,15 +72,23 @@ def write_maps(
     style: MapStyle,
     read: Callable[[str, Window], np.ndarray],
     folder: Path,
+    check: Callable[[], None] = silent,
 ) -> None:
     """Assemble and publish every output of the model over the target's window of the raster.
 
     `labels` go to its path, the others to rasters of their own beside it. `read` returns uint8
     [bands, h, w] of an output and a window of it; `folder` is on the same file system as the
-    target. Old maps go with what GDAL has put beside them; a style that is not ours is kept. Raises
+    target. `check` is called when all is written and nothing published, and raises where it must
+    not be. Old maps go with what GDAL has put beside them; a style that is not ours is kept. Raises
     WriteError where the disk refuses; what was at the path is then still there.
     """
     path = target.path
+    try:
+        _clear(folder)
+    except OSError as error:
+        raise WriteError(
+            f"{folder}: cannot be cleared ({error.strerror})", "mend that, then use --resume"
+        ) from error
     made: list[tuple[Path, Path]] = []
     for name in style.spec.outputs:
         raster = output_path(path, name)
@@ -89,6 +102,7 @@ def write_maps(
             temporary = folder / sidecar.name
             temporary.write_text(text, encoding="utf-8")
             made.append((temporary, sidecar))
+        check()
         # `labels` is the first output: its name comes last.
         files = sorted(made, key=lambda pair: pair[1] == path)
         publish(files, remove=_stale([output_path(path, name) for name in style.spec.outputs]))
@@ -96,6 +110,13 @@ def write_maps(
         raise WriteError(
             f"{path}: cannot be put in place ({error.strerror})", "mend that, then use --resume"
         ) from error
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier attempt left half written: GDAL would open it, not replace it."""
+    for leftover in folder.iterdir():
+        if leftover.name not in JOURNAL_FILES:
+            leftover.unlink()
 
 
 def _sidecars(path: Path, style: MapStyle) -> dict[Path, str]:
@@ -128,25 +149,27 @@ def _write_map(
     style: MapStyle,
     read: Callable[[str, Window], np.ndarray],
 ) -> None:
-    def rows() -> Iterator[tuple[RasterioWindow, np.ndarray]]:
+    def windows() -> Iterator[tuple[RasterioWindow, np.ndarray]]:
         zero_based = name == "labels" and style.values == "zero-based"
-        for top in range(window.top, window.bottom, BLOCK_PX):
-            height = min(BLOCK_PX, window.bottom - top)
+        for part in blocks(
+            Window(top=0, left=0, height=window.height, width=window.width), PART_PX
+        ):
             pixels_bhw = read(
-                name, Window(top=top, left=window.left, height=height, width=window.width)
+                name, replace(part, top=part.top + window.top, left=part.left + window.left)
             )
-            where = RasterioWindow(0, top - window.top, window.width, height)
+            where = RasterioWindow(part.left, part.top, part.width, part.height)
             yield where, _to_zero_based()[pixels_bhw] if zero_based else pixels_bhw
 
     try:
-        # The next rows are unpacked while GDAL compresses these.
-        with _create(path, name, window, style) as dataset, closing(prefetched(rows())) as ahead:
+        # The next pixels are unpacked while GDAL compresses these.
+        with _create(path, name, window, style) as dataset, closing(prefetched(windows())) as ahead:
             _decorate(dataset, name, style)
             for where, pixels_bhw in ahead:
                 dataset.write(pixels_bhw, window=where)
         _check_complete(path)
-    except (RasterioError, OSError) as error:
-        path.unlink(missing_ok=True)
+    except (*GDAL_ERRORS, OSError) as error:
+        with suppress(OSError):  # else the next attempt removes it
+            path.unlink()
         raise WriteError(
             f"{path.name}: cannot be written ({first_line(error)})",
             "check the free space of the disk, then continue with --resume",
@@ -229,13 +252,14 @@ def _as_cog(path: Path, name: str) -> Path:
             num_threads="ALL_CPUS",
         )
         _check_complete(cog)
-    except (RasterioError, OSError) as error:
-        cog.unlink(missing_ok=True)
+        path.unlink()
+    except (*GDAL_ERRORS, OSError) as error:
+        with suppress(OSError):
+            cog.unlink()
         raise WriteError(
             f"{path.name}: cannot be made a COG ({first_line(error)})",
             "check the free space of the disk, then continue with --resume",
         ) from error
-    path.unlink()
     return cog
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAP_TAG = "FLAIR_MODEL"
 """Tag that every map carries; its value is the name of the model."""
+RUN_TAG = "FLAIR_RUN"
+"""Tag whose value equal runs share."""
 GDAL_SUFFIXES = (".aux.xml", ".ovr", ".msk", ".aux")
 """Of files that GDAL takes for a part of the raster they stand beside."""
 
@@ -37,19 +39,25 @@ def gdal_sidecars(raster: Path) -> list[Path]:
 
 
 def is_map(path: Path) -> bool:
-    """Return whether a GeoTIFF with the tag of a map stands at `path`.
+    """Return whether a GeoTIFF with the tag of a map stands at `path`."""
+    return MAP_TAG in map_tags(path)
+
+
+def map_tags(path: Path) -> dict[str, str]:
+    """Return the tags of a GeoTIFF at `path`, none where there is no other file or nothing.
 
     What a sidecar says does not count: it may be another file's.
     """
     if not path.is_file():  # a pipe would be waited for
-        return False
+        return {}
     with warnings.catch_warnings(), rasterio.Env(GDAL_PAM_ENABLED="NO"):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path, driver="GTiff", sharing=False) as dataset:
-                return MAP_TAG in dataset.tags()
+                tags: dict[str, str] = dataset.tags()
+                return tags
         except Exception:  # noqa: BLE001  whatever GDAL says of it, and it says much
-            return False
+            return {}
 
 
 def stands(path: Path) -> bool:

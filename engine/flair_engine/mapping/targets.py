@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flair_engine import bounded_json
 from flair_engine.errors import OutputError
-from flair_engine.mapping.journal import done_folder, unfinished
+from flair_engine.mapping.journal import done_folder
 from flair_engine.mapping.standing import (
     foreign_sidecars,
     foreign_style,
@@ -57,10 +57,6 @@ def check_place(job: Job, outputs: Sequence[str]) -> None:
     output = job.output
     if not job.write.per_input:
         may_replace = _may_replace(job)
-        if job.write.resume and is_map(output) and not may_replace:
-            raise OutputError(
-                f"{output}: is complete, nothing is left to resume", "leave out --resume"
-            )
         remedy = "the last name is the output: give one that does not exist"
         _check_maps(output, outputs, may_replace=may_replace, remedy=remedy)
     elif output.is_file():
@@ -135,8 +131,8 @@ def check_report(path: Path) -> None:
 def _is_report(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            value = json.loads(file.read(REPORT_BYTES))
-    except (OSError, ValueError, RecursionError):
+            value = bounded_json.parse(file.read(REPORT_BYTES))
+    except (OSError, ValueError):
         return False
     return isinstance(value, dict) and value.keys() >= REPORT_KEYS
 
@@ -147,8 +143,11 @@ def output_path(path: Path, name: str) -> Path:
 
 
 def _may_replace(job: Job) -> bool:
-    """Return whether maps that are there may be replaced: told so, or left by a run to resume."""
-    return job.write.overwrite or (job.write.resume and unfinished(journal_folder(job)))
+    """Return whether maps that are there may be replaced: told so, or of the run to resume.
+
+    Whose they are is looked at once that run is known.
+    """
+    return job.write.overwrite or job.write.resume
 
 
 def _check_maps(path: Path, outputs: Sequence[str], *, may_replace: bool, remedy: str) -> None:

@@ -12,6 +12,7 @@ from flair_bench.data.rasters import (
     read_image,
     write_raster,
     write_sparse_vrt,
+    write_wide_vrt,
 )
 from flair_bench.errors import DatasetError
 
@@ -55,3 +56,10 @@ def test_the_sparse_raster_is_empty_but_for_its_middle(image_file, tmp_path):
             window = dataset.window(*part.bounds)
             assert (dataset.read(window=window) == image_file[1]).all()
         assert not dataset.read(window=((0, 50), (0, 50))).any()
+
+
+def test_the_wide_raster_repeats_the_first_rows(image_file, tmp_path):
+    source = write_raster(tmp_path / "source.tif", image_file[1], None)
+    width = image_file[1].shape[2]
+    with rasterio.open(write_wide_vrt(tmp_path / "wide.vrt", source, 2 * width, 20)) as dataset:
+        assert (dataset.read() == np.tile(image_file[1][:, :20], 2)).all()

@@ -10,12 +10,13 @@ from doubles.paths import listing
 from rasterio.transform import from_origin
 from rio_cogeo.cogeo import cog_validate
 
-from flair_engine.errors import WriteError
+from flair_engine.errors import ReadError, WriteError
 from flair_engine.grid import Window
 from flair_engine.manifest import read_model_spec
 from flair_engine.mapping import landcover
 from flair_engine.mapping.landcover import MapStyle, write_maps
 from flair_engine.mapping.targets import Target, output_path
+from flair_engine.options import silent
 
 TRANSFORM = from_origin(721104.4, 6248980.8, 0.2, 0.2)
 
@@ -36,7 +37,7 @@ def style(tiny_path):
 def write(tmp_path, style):
     """Write outputs (by name, uint8 [bands, H, W]) as maps and return the path of the labels."""
 
-    def write(outputs, window=None, folder=tmp_path, **changes):
+    def write(outputs, window=None, folder=tmp_path, check=silent, **changes):
         _, height, width = outputs["labels"].shape
         whole = Window(top=0, left=0, height=height, width=width)
         work = folder / "work"
@@ -48,7 +49,7 @@ def write(tmp_path, style):
         spec = dataclasses.replace(style.spec, outputs=tuple(outputs))
         made = dataclasses.replace(style, spec=spec, **changes)
         target = Target(path=folder / "map.tif", window=window or whole)
-        write_maps(target, made, read, work)
+        write_maps(target, made, read, work, check)
         return folder / "map.tif"
 
     return write
@@ -171,6 +172,75 @@ def test_a_cog_that_cannot_be_made(write, monkeypatch):
     monkeypatch.setattr(rasterio.shutil, "copy", fails)
     with pytest.raises(WriteError, match="cannot be made a COG .no COG."):
         write({"labels": labels(20, 20)}, cog=True)
+
+
+def half_written(path):
+    """What GDAL leaves on a full disk: it opens that before it would replace it, and fails."""
+    path.write_bytes(b"II*\0\x08\0\0\0" + b"\xff" * 10)
+
+
+@pytest.mark.parametrize("cog", [False, True])
+def test_what_an_earlier_attempt_left_half_written_is_removed(write, tmp_path, cog):
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in ("map.tif", "cog-map.tif", "map.tif.aux.xml", "map.qml", "other.tif.ovr.tmp"):
+        half_written(work / name)
+    (work / "strips.bin").write_bytes(b"strips")
+    (work / "lock").touch()
+    expected = labels(20, 20)
+    path = write({"labels": expected}, cog=cog)
+    with rasterio.open(path) as dataset:
+        assert (dataset.read() == expected).all()
+    assert listing(work) == ["lock", "strips.bin"]
+
+
+def test_what_cannot_be_removed_is_said(write, tmp_path):
+    (tmp_path / "work" / "map.tif").mkdir(parents=True)
+    with pytest.raises(
+        WriteError, match=r"work: cannot be cleared \(.*\): mend that, then use --r"
+    ):
+        write({"labels": labels(9, 9)})
+
+
+@pytest.mark.parametrize("cog", [False, True])
+def test_a_failure_to_remove_does_not_hide_what_failed(write, tmp_path, monkeypatch, cog):
+    def fails(*_, **__):
+        raise rasterio._err.CPLE_AppDefinedError(3, 1, "TIFFReadDirectory: failed")
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(rasterio.shutil if cog else rasterio, "copy" if cog else "open", fails)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(WriteError, match=r"cannot be (made a COG|written) \(TIFFReadDirectory: f"):
+        write({"labels": labels(9, 9)}, cog=cog)
+
+
+def test_nothing_is_published_where_the_check_raises(write, tmp_path):
+    seen = []
+
+    def check():
+        seen.append((listing(tmp_path), listing(tmp_path / "work")))
+        raise ReadError("in.tif: changed while it was read", "use --resume")
+
+    with pytest.raises(ReadError, match="changed while it was read"):
+        write({"labels": labels(9, 9)}, check=check)
+    assert seen == [(["work"], ["map.qml", "map.tif", "map.tif.aux.xml"])]
+    assert listing(tmp_path) == ["work"]
+    write({"labels": labels(9, 9)}, check=lambda: seen.append("checked"))
+    assert seen[1:] == ["checked"]
+
+
+@pytest.mark.parametrize("cog", [False, True])
+def test_equal_maps_have_equal_bytes(write, tmp_path, cog):
+    found = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        write(all_outputs(600, 530), folder=tmp_path / name, cog=cog)
+        files = sorted(path for path in (tmp_path / name).iterdir() if path.is_file())
+        found.append({path.name: path.read_bytes() for path in files})
+    assert len(found[0]) == 5
+    assert found[0] == found[1]
 
 
 def test_a_block_that_gdal_failed_to_write_is_seen(write):

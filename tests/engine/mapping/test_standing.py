@@ -9,10 +9,12 @@ from doubles.rasters import write_tiff
 from flair_engine.manifest import read_model_spec
 from flair_engine.mapping.legend import category_names, qgis_style
 from flair_engine.mapping.standing import (
+    RUN_TAG,
     foreign_sidecars,
     foreign_style,
     is_map,
     kept_styles,
+    map_tags,
     names_of,
     style_of,
 )
@@ -46,6 +48,27 @@ def test_another_raster_is_no_map(tmp_path):
     assert not is_map(path)
     assert not is_map(tmp_path)
     assert not is_map(tmp_path / "absent.tif")
+
+
+def test_tags_are_those_in_the_file(our_map, tmp_path):
+    with rasterio.open(our_map, "r+") as dataset:
+        dataset.update_tags(**{RUN_TAG: "0123"})
+    names_of(our_map).write_text(
+        '<PAMDataset><Metadata><MDI key="X">1</MDI></Metadata></PAMDataset>'
+    )
+    assert map_tags(our_map) == {
+        "FLAIR_MODEL": "tiny",
+        "FLAIR_RUN": "0123",
+        "AREA_OR_POINT": "Area",
+    }
+    for name in ("absent.tif", "."):
+        assert map_tags(tmp_path / name) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"II*\0\x08\0\0\0\xff\xff"])
+def test_what_gdal_cannot_open_has_no_tags(tmp_path, content):
+    (tmp_path / "a.tif").write_bytes(content)
+    assert map_tags(tmp_path / "a.tif") == {}
 
 
 def test_a_map_that_was_made_a_png_is_no_map(our_map):

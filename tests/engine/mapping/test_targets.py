@@ -53,8 +53,7 @@ def interrupted(tmp_path):
     """A journal of a run on map.tif that has finished some of its strips."""
     folder = journal_folder(job(tmp_path / "map.tif"))
     folder.mkdir()
-    (folder / "run.json").write_text("{}")
-    (folder / "strips.bin").write_bytes(b"strips")
+    (folder / "strips.bin").write_bytes(b"header\nstrips")
     return folder
 
 
@@ -148,10 +147,17 @@ def test_folder_that_may_not_be_written(tmp_path, monkeypatch):
         check_place(job(tmp_path / "map.tif"), LABELS)
 
 
-def test_a_complete_map_leaves_nothing_to_resume(tmp_path, put):
+def test_maps_that_may_be_of_the_run_to_resume_stay_for_now(tmp_path, put):
+    """Whose they are is known with the run: resuming.check_complete."""
     put()
-    with pytest.raises(OutputError, match="nothing is left to resume: leave out --resume"):
-        check_place(job(tmp_path / "map.tif", resume=True), LABELS)
+    check_place(job(tmp_path / "map.tif", resume=True), LABELS)
+    put("b.tif")
+    delivered = [("x/a.tif", WHOLE), ("x/b.tif", WHOLE)]
+    assert (
+        len(targets_per_input(job(tmp_path, per_input=True, resume=True), delivered, LABELS)) == 2
+    )
+    with pytest.raises(OutputError, match=r"b\.tif: exists already: use --overwrite"):
+        targets_per_input(job(tmp_path, per_input=True), delivered, LABELS)
 
 
 def test_maps_of_files_go_to_a_folder(tmp_path):

@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTHON310 ?= $(shell for p in python3.10 $$HOME/.pyenv/versions/3.10.*/bin/python3.10; do \
 	$$p -c '' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo quick test test310 check docs lint bench constraints clean
+.PHONY: demo quick test test310 soak check docs lint bench constraints clean
 
 demo: .venv/ready
 	$(BIN)/python -m flair_export.demo demo
@@ -20,6 +20,11 @@ test310: .venv310/ready
 quick: check
 	$(BIN)/pytest -q -n auto -m 'not slow and not gpu' tests/engine tests/test_rooms.py tests/test_public.py
 
+# Runs disturbed in every way, thousands of times; prints a table. FLAIR_SOAK=0.1 is a tenth.
+FLAIR_SOAK ?= 1
+soak: .venv/ready
+	FLAIR_SOAK=$(FLAIR_SOAK) $(BIN)/pytest -q -n auto tests/faults
+
 # The commands, links and Python of README.md and docs/.
 docs: .venv/ready
 	$(BIN)/pytest -q -n auto tests/docs
@@ -28,6 +33,8 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
 
 lint: .venv/ready
 	$(BIN)/ruff check --fix .

@@ -19,11 +19,13 @@ settings.load_profile("flair")
 
 
 @pytest.fixture(autouse=True)
-def ctrl_c_as_before():
-    """Give SIGINT back the handler that commands replace."""
-    handler = signal.getsignal(signal.SIGINT)
+def signals_as_before():
+    """Give signals back the handlers that commands replace."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    handlers = {name: signal.getsignal(getattr(signal, name)) for name in names}
     yield
-    signal.signal(signal.SIGINT, handler)
+    for name, handler in handlers.items():
+        signal.signal(getattr(signal, name), handler)
 
 
 @pytest.fixture

@@ -92,6 +92,12 @@ def test_constraints_pin_every_package_that_is_asked_for_to_a_version_that_is_al
 def test_hooks_are_the_checks_of_make():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     checks = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for tool in ("ruff check", "ruff format", "mypy"):
+    for tool in (
+        "ruff check",
+        "ruff format",
+        "mypy\n",
+        "mypy --platform win32",
+        "mypy --platform darwin",
+    ):
         assert f".venv/bin/{tool}" in hooks
         assert f"$(BIN)/{tool}" in checks

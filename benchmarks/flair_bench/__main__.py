@@ -1,5 +1,12 @@
-"""`python -m flair_bench`: flair-bench where scripts are not on the path."""
+"""`python -m flair_bench`, and the script flair-bench: light until signals are handled."""
 
-from flair_bench.cli import main
+from flair_engine.starting import start
 
-main()
+
+def main() -> None:
+    """Entry point of flair-bench."""
+    start("flair_bench.cli", "flair-bench")
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from flair_bench.errors import WrongAnswerError
 from flair_bench.measure.engines import Choice, chosen
@@ -279,7 +280,7 @@ def suite(output: Path, **options: Any) -> None:
 def working() -> Iterator[tuple[Path, Callable[[str], None]]]:
     """Give a folder of scratch files and a function that says what is going on."""
     with TemporaryDirectory() as folder, Console(stderr=True).status("starting") as shown:
-        yield Path(folder), shown.update
+        yield Path(folder), lambda text: shown.update(escape(text))  # names are no markup
 
 
 def check_kept(json_path: Path | None, inputs: Iterable[Path | str | None] = ()) -> None:
@@ -305,4 +306,4 @@ def show_and_keep(figures: Figures, json_path: Path | None) -> None:
 
 def main() -> None:
     """Entry point of flair-bench."""
-    run_command(command, "flair-bench", interrupted="interrupted")
+    run_command(command, "flair-bench")

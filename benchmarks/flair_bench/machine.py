@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 from flair_bench.processes import said
-from flair_engine.inference.base import available_cpus
+from flair_engine import system
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,9 +34,9 @@ class Machine:
 def this_machine() -> Machine:
     """Describe the machine this process runs on."""
     return Machine(
-        cpu=_cpu_name(),
-        cores=available_cpus(),
-        ram_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        cpu=system.cpu_name(),
+        cores=system.available_cpus(),
+        ram_gib=round(system.memory_bytes() / 2**30, 1),
         gpu=_gpu_name(),
     )
 
@@ -47,10 +44,3 @@ def this_machine() -> Machine:
 def _gpu_name() -> str | None:
     listed = said("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
     return listed.splitlines()[0].replace(", ", ", driver ") if listed else None
-
-
-def _cpu_name() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flair_bench.errors import RunnerError
+from flair_engine import system
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +44,12 @@ sys.exit(code if code >= 0 else 128 - code)
 
 
 def run_measured(command: Sequence[str]) -> Outcome:
-    """Run a command to its end. Raises RunnerError with its last words where it fails."""
+    """Run a command to its end.
+
+    Raises RunnerError with its last words where it fails, and on Windows, which counts otherwise.
+    """
+    if not hasattr(os, "wait4"):
+        raise RunnerError(f"{sys.platform} does not say what a process took", "measure on Linux")
     with tempfile.NamedTemporaryFile() as usage:
         launch = [sys.executable, "-S", "-E", "-c", LAUNCHER, usage.name, *command]
         process = subprocess.run(launch, capture_output=True, check=False)
@@ -51,10 +58,9 @@ def run_measured(command: Sequence[str]) -> Outcome:
             raise RunnerError(
                 f"{' '.join(command)} ended with {process.returncode}: {words[-1]}", "run it alone"
             )
-        wall_s, cpu_s, peak_kib = json.loads(usage.read())
-    return Outcome(
-        wall_s=wall_s, cpu_s=cpu_s, peak_mib=peak_kib / 1024, printed=process.stdout.decode()
-    )
+        wall_s, cpu_s, maxrss = json.loads(usage.read())
+    peak_mib = system.peak_bytes(maxrss) / 2**20
+    return Outcome(wall_s=wall_s, cpu_s=cpu_s, peak_mib=peak_mib, printed=process.stdout.decode())
 
 
 def said(*command: str) -> str:

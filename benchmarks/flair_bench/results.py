@@ -2,7 +2,8 @@
 
 A section says when, at which commit, with which versions and by which command it was made. A
 section measured again replaces the one that is there; a file never mixes machines. Reading is
-strict: a key that is missing or unknown, or a value of another type, is refused.
+strict: a key that is missing or unknown, or a value of another type, is refused, and so are texts
+with what terminals and pages take for a command.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ from flair_bench.figures import (
     ThroughputFigures,
 )
 from flair_bench.machine import Machine, this_machine
+from flair_engine import bounded_json
 from flair_engine.durable import write_whole
 from flair_engine.errors import OutputError
 from flair_engine.overwriting import refuse_inputs
+from flair_engine.texts import is_shown, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -101,14 +104,15 @@ class Result:
 def load(path: Path) -> Result:
     """Read a result file. Raises ResultError where it is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = bounded_json.load(path)
     except (OSError, ValueError) as error:
         raise _no_result(path, f"{type(error).__name__}: {error}") from error
     if not isinstance(value, dict) or "schema" not in value:
         raise _no_result(path, "no schema")
-    if value["schema"] != RESULT_SCHEMA:
+    if value["schema"] != RESULT_SCHEMA or isinstance(value["schema"], (bool, float)):
+        found = json.dumps(value["schema"])[:40]
         raise ResultError(
-            f"{path}: result schema {value['schema']}, this flair-bench reads {RESULT_SCHEMA}",
+            f"{path}: result schema {found}, this flair-bench reads {RESULT_SCHEMA}",
             "measure again",
         )
     try:
@@ -189,6 +193,8 @@ def _converter() -> cattrs.Converter:
     for kind, accepted in ((str, str), (bool, bool), (int, int), (float, (float, int))):
         converter.register_structure_hook(kind, _exactly(accepted))
 
+    converter.register_unstructure_hook(str, shown)  # so that what is written can be read
+
     def named_tuple(kind: Any) -> Callable[[Any, Any], Any]:
         members = tuple(get_type_hints(kind).values())  # which cattrs leaves as text
         return lambda value, _: kind(*converter.structure(value, cast("Any", tuple)[members]))
@@ -204,6 +210,8 @@ def _exactly(accepted: Any) -> Callable[[Any, Any], Any]:
         # A bool is an int to Python alone.
         if not isinstance(value, accepted) or (isinstance(value, bool) and accepted is not bool):
             raise ValueError(f"{json.dumps(value)[:40]} is of another type")
+        if isinstance(value, str) and not is_shown(value):
+            raise ValueError(f"{json.dumps(value)[:40]} holds control characters")
         return value
 
     return check

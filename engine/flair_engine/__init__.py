@@ -1,16 +1,24 @@
 """flair-engine: land-cover maps from aerial images with IGN's FLAIR models.
 
-Importing this package loads neither torch nor an inference runtime nor GDAL; each is loaded by the
-call that needs it. ARCHITECTURE.md in the repository says which module may import which.
+Importing this package loads nothing that is heavy, so that commands handle signals before they
+load it: a name below is looked up when it is asked for. ARCHITECTURE.md in the repository says
+which module may import which.
 """
 
-from flair_engine.api import Model, segment
-from flair_engine.errors import FlairError
-from flair_engine.grid import Grid
-from flair_engine.manifest import ModelSpec, read_model_spec
-from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
-from flair_engine.report import Report
+from importlib import import_module
+
 from flair_engine.version import __version__
+
+TYPE_CHECKING = False  # to import typing takes as long as all else here
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flair_engine.api import Model, segment
+    from flair_engine.errors import FlairError
+    from flair_engine.grid import Grid
+    from flair_engine.manifest import ModelSpec, read_model_spec
+    from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
+    from flair_engine.report import Report
 
 __all__ = [
     "FlairError",
@@ -26,3 +34,26 @@ __all__ = [
     "read_model_spec",
     "segment",
 ]
+
+_HOMES = {
+    **dict.fromkeys(("Model", "segment"), "api"),
+    **dict.fromkeys(("ModelSpec", "read_model_spec"), "manifest"),
+    **dict.fromkeys(("Inputs", "MapOptions", "ReadOptions", "RunOptions"), "options"),
+    "FlairError": "errors",
+    "Grid": "grid",
+    "Report": "report",
+}
+"""Module that each name is defined in."""
+
+
+def __getattr__(name: str) -> "Any":
+    """Return what a name stands for, importing its module the first time."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,12 @@
-"""`python -m flair_engine`: flair-run where scripts are not on the path."""
+"""`python -m flair_engine`, and the script flair-run: light until signals are handled."""
 
-from flair_engine.cli import main
+from flair_engine.starting import start
 
-main()
+
+def main() -> None:
+    """Entry point of flair-run."""
+    start("flair_engine.cli", "flair-run")
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from flair_engine.errors import EngineError
+from flair_engine.model_file import load_model
 from flair_engine.tolerances import PLAN_EQUAL
 
 if TYPE_CHECKING:
@@ -98,10 +99,9 @@ def noise_tiles(spec: ModelSpec) -> Sequence[np.ndarray]:
 
 def in_fp32(model: Path) -> bytes:
     """Return the ONNX file with every FP16 tensor and Cast made FP32, as bytes."""
-    import onnx
     from onnx import TensorProto, numpy_helper
 
-    twin = onnx.load(str(model))
+    twin = load_model(model)
     for tensor in twin.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT16:
             value = numpy_helper.to_array(tensor).astype(np.float32)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import ctypes
+import os
+import sys
+import threading
+import weakref
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from flair_engine.errors import SourceError
+from flair_engine.checking import check_job, check_model_name, check_run
+from flair_engine.errors import EngineError, SourceError
 from flair_engine.grid import area_of
-from flair_engine.inference.base import available_cpus
 from flair_engine.inference.choose import load
 from flair_engine.inference.labelling import label_strips
-from flair_engine.manifest import output_bands, read_model_spec, tile_grid
+from flair_engine.manifest import label_values, output_bands, read_model_spec, tile_grid
 from flair_engine.options import (
     Inputs,
     Job,
@@ -26,16 +31,18 @@ from flair_engine.options import (
 from flair_engine.reading.layers import array_raster
 from flair_engine.reading.schedule import ReadCounter
 from flair_engine.reading.strips import read_strips
+from flair_engine.system import available_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from flair_engine.inference.base import Backend
     from flair_engine.report import Report
 
 
 def segment(
     model: Path | str,
-    inputs: Inputs | Sequence[Path | str],
+    inputs: Inputs | Path | str | Sequence[Path | str],
     output: Path | str,
     run: RunOptions = RunOptions(),
     *,
@@ -47,6 +54,8 @@ def segment(
 ) -> Report:
     """Label rasters with a model exported by flair-export and write the map to `output`.
 
+    `inputs` are names of files, folders or patterns, one alone or several, or products.
+
     `progress`, where given, is called with (pixels done, pixels in all), `notify` with what the
     user should know, `status` with lines that replace one another while something takes minutes,
     such as building a TensorRT plan. Raises a FlairError: one with exit_code 2 before the first
@@ -55,12 +64,33 @@ def segment(
     """
     from flair_engine.run import run as run_job
 
-    named = inputs if isinstance(inputs, Inputs) else Inputs(images=tuple(map(str, inputs)))
+    named = inputs if isinstance(inputs, Inputs) else Inputs(images=inputs)  # type: ignore[arg-type]
     job = Job(model=Path(model), inputs=named, output=Path(output), run=run, read=read, write=write)
     listener = Listener(
         progress=progress or silent, notify=notify or silent, status=status or silent
     )
+    check_job(job)
     return run_job(job, listener)
+
+
+_models: weakref.WeakSet[Model] = weakref.WeakSet()
+
+
+def _keep_after_fork() -> None:
+    """Have the models of this process, copied by a fork, last until it ends, and let it end.
+
+    ONNX Runtime waits for ever for threads that were not copied, as it frees a model and as the
+    process exits: the handlers of C are left out there, where glibc lets them be.
+    """
+    for model in _models:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(model._backend))
+    c_library = ctypes.CDLL(None)
+    if "onnxruntime" in sys.modules and hasattr(c_library, "on_exit"):
+        c_library.on_exit(c_library._exit, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_after_fork)
 
 
 class Model(AbstractContextManager["Model"]):
@@ -69,21 +99,29 @@ class Model(AbstractContextManager["Model"]):
     >>> with Model("model.onnx") as model:
     ...     labels_hw = model.predict(image_bhw)
 
-    Raises ManifestError for a file the engine cannot read, EngineError where the options cannot
-    be had on this machine.
+    Any thread may call it: one array is labelled after the other, each with all that `options`
+    give, and `close` waits for those under way. It belongs to the process that made it: in one
+    forked from that, whose copy lacks the threads of the runtime, it is refused, and it cannot be
+    pickled. Raises ManifestError for a file the engine cannot read, EngineError where the options
+    cannot be had on this machine, and where it is used after `close` or in another process.
     """
 
     def __init__(self, path: Path | str, options: RunOptions = RunOptions()) -> None:
+        check_model_name(path)
+        check_run(options)
         self.spec = read_model_spec(path)
         self._threads = options.threads or available_cpus()
-        self._backend = load(Path(path), self.spec, options)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._backend: Backend | None = load(Path(path), self.spec, options)
+        _models.add(self)
 
     def predict(self, image_bhw: np.ndarray) -> np.ndarray:
         """Return labels uint8 [H, W] (FLAIR values 1..19) of uint8 [bands, H, W], any size.
 
         The geometry is that of `segment`: the grid starts at the first pixel, outside is
         reflected. Raises SourceError for another shape or type, InferenceError where the runtime
-        fails.
+        fails, EngineError after `close` and in a forked process.
         """
         return self.predict_all(image_bhw)["labels"]
 
@@ -93,27 +131,68 @@ class Model(AbstractContextManager["Model"]):
         Raises as `predict`.
         """
         bands = len(self.spec.bands)
+        if not isinstance(image_bhw, np.ndarray):
+            raise SourceError(f"image is {type(image_bhw).__name__}", "give an array of numpy")
         if image_bhw.dtype != np.uint8 or image_bhw.ndim != 3 or len(image_bhw) != bands:
             raise SourceError(
                 f"image is {image_bhw.dtype} {list(image_bhw.shape)}",
                 f"give uint8 [{bands}, height, width] ({', '.join(self.spec.bands)})",
             )
+        with self._in_turn() as backend:
+            return self._labelled(image_bhw, backend)
+
+    def close(self) -> None:
+        """Free the model, after what is under way; a second call does nothing."""
+        if os.getpid() != self._process:
+            return  # the copy in a forked process ends with it
+        with self._lock:
+            backend, self._backend = self._backend, None
+            if backend is not None:
+                backend.close()
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise EngineError(
+            "a Model cannot be pickled or copied: it holds a runtime of this process",
+            "pass the name of its file, and open that where it is used",
+        )
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[Backend]:
+        """Yield the backend to one thread at a time. Raises EngineError where it is not usable."""
+        if os.getpid() != self._process:
+            # Before the lock, which another thread of the first process may have held.
+            raise EngineError(
+                "this Model was opened in another process, and a fork copies no threads",
+                "open it in the process that uses it, or start that with spawn",
+            )
+        with self._lock:
+            if self._backend is None:
+                raise EngineError("this Model is closed", "open it again")
+            try:
+                yield self._backend
+            except BaseException:
+                # Whoever comes next finds the slots idle.
+                for slot in self._backend.slots:
+                    with suppress(Exception):
+                        slot.wait()
+                raise
+
+    def _labelled(self, image_bhw: np.ndarray, backend: Backend) -> dict[str, np.ndarray]:
+        """Return every output of the model for a checked image."""
         raster = array_raster(image_bhw)
         grid = tile_grid(self.spec, raster)
         whole = area_of(grid, None)
         strips = read_strips(
             raster, whole, whole.rows, threads=self._threads, counter=ReadCounter()
         )
-        labelled = list(label_strips(strips, grid, self._backend.slots, output_bands(self.spec)))
+        slots, of_output = backend.slots, output_bands(self.spec)
+        values = label_values(self.spec)
+        labelled = list(label_strips(strips, grid, slots, of_output, values=values))
         joined = {
             name: np.concatenate([strip.outputs[name] for strip in labelled], axis=-2)
             for name in self.spec.outputs
         }
         return {n: a if n == "probabilities" else a[0] for n, a in joined.items()}
-
-    def close(self) -> None:
-        """Free the model; a second call does nothing."""
-        self._backend.close()
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from flair_engine.api import segment
-from flair_engine.command import SETTINGS, SKIPPED, run_command
+from flair_engine.command import SETTINGS, SKIPPED, run_command, say
 from flair_engine.options import (
     EngineName,
     Inputs,
@@ -184,7 +184,7 @@ def command(
             status=listener.status,
         )
     if not quiet:
-        click.echo(done.closing_line)
+        say(done.closing_line, "flair-run")
     return SKIPPED if done.skipped_blocks else 0
 
 
@@ -209,7 +209,7 @@ def progress_bar(quiet: bool) -> Iterator[Listener]:
         return
     columns = (
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}"),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}", markup=False),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=console, transient=True) as bar:
@@ -228,8 +228,4 @@ def progress_bar(quiet: bool) -> Iterator[Listener]:
 
 def main() -> None:
     """Entry point of flair-run."""
-    run_command(
-        command,
-        "flair-run",
-        interrupted="interrupted: finished strips are kept, continue with --resume",
-    )
+    run_command(command, "flair-run", kept="finished strips are kept, continue with --resume")

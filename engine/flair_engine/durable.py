@@ -7,6 +7,8 @@ import os
 import threading
 from typing import IO, TYPE_CHECKING, Any
 
+from flair_engine import system
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -21,19 +23,13 @@ be written but not read, so it cannot be opened; what was renamed in it is no le
 def sync(file: IO[Any]) -> None:
     """Put on disk what has been written to an open file. Raises OSError."""
     file.flush()
-    os.fsync(file.fileno())
+    system.sync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
     """Put on disk what was renamed in a folder, where its file system can. Raises OSError."""
-    if os.name == "nt":  # which cannot open folders, and orders renames itself
-        return
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        system.sync_folder(folder)
     except OSError as error:
         if error.errno not in NO_FOLDERS:
             raise
@@ -47,11 +43,11 @@ def publish(files: Sequence[tuple[Path, Path]], remove: Sequence[Path] = ()) -> 
     """
     for temporary, _ in files:
         with temporary.open("r+b") as file:  # Windows puts on disk what may be written alone
-            os.fsync(file.fileno())
+            system.sync(file.fileno())
     for path in remove:
         path.unlink(missing_ok=True)
     for temporary, target in files:
-        temporary.replace(target)
+        system.replace(temporary, target)
     for folder in dict.fromkeys(target.parent for _, target in files):
         sync_folder(folder)
 
@@ -63,8 +59,7 @@ def write_whole(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """
     temporary = beside(path)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
         publish([(temporary, path)])
     finally:

@@ -33,6 +33,12 @@ class ManifestError(FlairError):
     """The ONNX file is not a model this engine can run."""
 
 
+class CompleteError(FlairError):
+    """All maps of a run are there already: nothing is left to do."""
+
+    exit_code = 0
+
+
 class GeometryError(FlairError):
     """Tile, margin or raster size that cannot be worked with."""
 
@@ -41,12 +47,20 @@ class SourceError(FlairError):
     """An input raster that is refused before anything is read from it."""
 
 
+class TooManyFilesError(SourceError):
+    """An input raster that would have to be opened beside all those that are."""
+
+
 class OutputError(FlairError):
     """A place the map cannot be written to."""
 
 
 class EngineError(FlairError):
     """An inference engine, device or runtime that is missing or refuses the model."""
+
+
+class RefusedModelError(EngineError):
+    """A model that a runtime refuses, whatever the machine has."""
 
 
 class DeviceMemoryError(EngineError):

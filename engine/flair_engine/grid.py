@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TILE_STEP_PX = 32
 """Every network of the collection halves its input five times."""
+LARGEST_TILE_PX = 8192
+"""One feature map of 16 channels is 4 GiB then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,6 +185,11 @@ def check_geometry(tile_px: int, margin_px: int) -> None:
             f"tile {tile_px} px is not a positive multiple of {TILE_STEP_PX}, which the network "
             "needs",
             f"use {below} or {below + TILE_STEP_PX}",
+        )
+    if tile_px > LARGEST_TILE_PX:
+        raise GeometryError(
+            f"tile {tile_px} px is more than {LARGEST_TILE_PX} px, the most that fits in memory",
+            f"use {LARGEST_TILE_PX} or less",
         )
     if margin_px < 0 or 2 * margin_px >= tile_px:
         raise GeometryError(

@@ -10,19 +10,29 @@ import json
 import math
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flair_engine.bounded_json import parse
 from flair_engine.errors import GeometryError, ManifestError
 from flair_engine.grid import Grid, check_geometry
+from flair_engine.model_file import check_model, load_model
+from flair_engine.texts import LONGEST, is_name, shown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnx
 
 MANIFEST_SCHEMA = 2
 """Number of the manifest's fields and their meaning; CONTRIBUTING.md says when it goes up."""
 
 METADATA_KEY = "flair"
+MANIFEST_BYTES = 1 << 20
+"""Of a manifest: one with 255 classes has a tenth."""
+MOST_BANDS = 256
+GSD_LIMITS_M = (0.001, 1000.0)
+UNKNOWN_SAID = 5
+"""Unknown fields that a message names."""
 INPUT_NAME = "image"
 OUTPUT_NAMES = ("labels", "confidence", "probabilities")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -112,10 +122,10 @@ def parse_manifest(text: str, origin: str) -> ModelSpec:
     Raises ManifestError that lists every fault found.
     """
     try:
-        value = json.loads(text)
+        value = parse(text, largest_bytes=MANIFEST_BYTES)
     except ValueError as error:
         raise ManifestError(
-            f"{origin}: its manifest is not JSON ({error})", "export it again"
+            f"{origin}: its manifest is not JSON to be read ({error})", "export it again"
         ) from error
     faults = _faults(value)
     if faults:
@@ -147,20 +157,10 @@ def read_model_spec(path: Path | str) -> ModelSpec:
     """Read the manifest of an ONNX file and check that its graph keeps what it promises.
 
     Raises ManifestError where the file is absent, is no ONNX, has no manifest, has a faulty one,
-    or has inputs and outputs other than those it names.
+    has inputs and outputs other than those it names, weights in another file or operators that no
+    model of flair-export has.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    if not Path(path).is_file():
-        raise ManifestError(f"{path}: no such model file", "give the .onnx that flair-export wrote")
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except DecodeError as error:
-        raise ManifestError(
-            f"{path}: not a complete ONNX file", "export or copy it again"
-        ) from error
-    return spec_of(model, str(path))
+    return spec_of(load_model(path), str(path))
 
 
 def spec_of(model: onnx.ModelProto, origin: str) -> ModelSpec:
@@ -176,6 +176,7 @@ def spec_of(model: onnx.ModelProto, origin: str) -> ModelSpec:
             "export the checkpoint with flair-export",
         )
     spec = parse_manifest(text, origin)
+    check_model(model, origin)
     tensors = {t.name: _declared(t) for t in (*model.graph.input, *model.graph.output)}
     expected = expected_tensors(spec)
     faults = [
@@ -184,7 +185,7 @@ def spec_of(model: onnx.ModelProto, origin: str) -> ModelSpec:
         if tensors.get(name) != shape
     ]
     if extra := sorted(tensors.keys() - expected.keys()):
-        faults.append(f"{', '.join(extra)} not named in the manifest")
+        faults.append(f"{shown(', '.join(extra[:UNKNOWN_SAID]))} not named in the manifest")
     if faults:
         raise ManifestError(f"{origin}: {'; '.join(faults)}", "export it again")
     return spec
@@ -205,6 +206,11 @@ def output_bands(spec: ModelSpec) -> dict[str, int]:
     """Return the number of bands of each output of the model."""
     shapes = expected_tensors(spec)
     return {name: shapes[name][0] if len(shapes[name]) == 3 else 1 for name in spec.outputs}
+
+
+def label_values(spec: ModelSpec) -> frozenset[int]:
+    """Return the labels that the model can answer: the values of its active classes."""
+    return frozenset(entry.value for entry in spec.active_classes)
 
 
 def tile_grid(spec: ModelSpec, raster: Sized) -> Grid:
@@ -235,12 +241,15 @@ def _faults(value: Any) -> list[str]:
     """Return everything wrong with a decoded manifest, in the words of the message."""
     if not isinstance(value, dict):
         return [f"manifest is a JSON {type(value).__name__}, not an object"]
-    if value.get("schema") != MANIFEST_SCHEMA:
-        return [f"schema is {value.get('schema', 'missing')}, this engine reads {MANIFEST_SCHEMA}"]
+    if "schema" not in value:
+        return [f"schema is missing, this engine reads {MANIFEST_SCHEMA}"]
+    if not _is_int(value["schema"]) or value["schema"] != MANIFEST_SCHEMA:
+        return [f"schema is {_quoted(value['schema'])}, this engine reads {MANIFEST_SCHEMA}"]
     faults = [f"{key} is missing" for key in ModelSpec.__dataclass_fields__ if key not in value]
-    faults += [f"{key} is unknown" for key in value if key not in ModelSpec.__dataclass_fields__]
+    unknown = [key for key in value if key not in ModelSpec.__dataclass_fields__]
+    faults += [f"{shown(key[:40])} is unknown" for key in unknown[:UNKNOWN_SAID]]
     faults += [
-        f"{key} is {json.dumps(value[key])[:80]}, expected {expected}"
+        f"{key} is {_quoted(value[key])}, expected {expected}"
         for key, (rule, expected) in _RULES.items()
         if key in value and not rule(value[key])
     ]
@@ -259,8 +268,8 @@ def _faults(value: Any) -> list[str]:
     return faults
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+def _quoted(value: Any) -> str:
+    return json.dumps(value)[:80]  # with nothing but ASCII
 
 
 def _is_int(value: Any) -> bool:
@@ -277,7 +286,7 @@ def _is_class(value: Any) -> bool:
         and value.keys() == LandCoverClass.__dataclass_fields__.keys()
         and _is_int(value["value"])
         and 1 <= value["value"] <= 255
-        and _is_text(value["name"])
+        and is_name(value["name"])
         and isinstance(value["color"], str)
         and re.fullmatch(r"#[0-9a-f]{6}", value["color"]) is not None
         and isinstance(value["active"], bool)
@@ -298,11 +307,18 @@ def _is_list_of(rule: Any) -> Any:
     return lambda value: isinstance(value, list) and bool(value) and all(map(rule, value))
 
 
+TEXT = f"a text of {LONGEST} characters at most, none of them a control character"
 _RULES: dict[str, tuple[Any, str]] = {
-    "name": (_is_text, "a text"),
-    "architecture": (_is_text, "a text"),
-    "bands": (_is_list_of(_is_text), "a list of band names"),
-    "gsd_m": (lambda v: _is_number(v) and v > 0, "metres per pixel, above 0"),
+    "name": (is_name, TEXT),
+    "architecture": (is_name, TEXT),
+    "bands": (
+        lambda v: _is_list_of(is_name)(v) and len(v) <= MOST_BANDS,
+        f"a list of band names, {MOST_BANDS} at most, each {TEXT}",
+    ),
+    "gsd_m": (
+        lambda v: _is_number(v) and GSD_LIMITS_M[0] <= v <= GSD_LIMITS_M[1],
+        "metres per pixel, {:g} to {:g}".format(*GSD_LIMITS_M),
+    ),
     "tile_px": (_is_int, "a whole number"),
     "margin_px": (_is_int, "a whole number"),
     "precision": (lambda v: v in PRECISIONS, " or ".join(PRECISIONS)),
@@ -312,7 +328,7 @@ _RULES: dict[str, tuple[Any, str]] = {
     ),
     "classes": (
         lambda v: _is_list_of(_is_class)(v) and any(entry["active"] for entry in v),
-        "classes {value 1..255, name, color #rrggbb, active}, one active at least",
+        f"classes {{value 1..255, name, color #rrggbb, active}}, one active at least, names {TEXT}",
     ),
     "normalization": (_is_normalization, "{mean, std} lists of numbers, std above 0"),
     "outputs": (
@@ -327,5 +343,5 @@ _RULES: dict[str, tuple[Any, str]] = {
         lambda v: isinstance(v, str) and re.fullmatch(r"[0-9a-f]{64}", v) is not None,
         "64 hexadecimal digits",
     ),
-    "exporter": (_is_text, "a text"),
+    "exporter": (is_name, TEXT),
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 EngineName = Literal["auto", "trt", "ort", "openvino"]
 Precision = Literal["fp32", "bf16"]
@@ -37,10 +39,29 @@ class Inputs:
     dtm: tuple[str, ...] = ()
     """Terrain model in metres."""
 
+    def __post_init__(self) -> None:
+        """Take one name, or a path, for what it is; else its letters would be the names."""
+        for field in fields(self):
+            names = getattr(self, field.name)
+            if isinstance(names, (str, os.PathLike)):
+                names = (names,)
+            with suppress(TypeError):  # what is no name is refused with the other choices
+                object.__setattr__(self, field.name, tuple(map(_text, names)))
+
     @property
     def given(self) -> dict[str, tuple[str, ...]]:
         """The names by product, of the products that are given."""
         return {f.name: names for f in fields(self) if (names := getattr(self, f.name))}
+
+
+def _text(name: Any) -> Any:
+    """Return a path as a text, anything else as it is."""
+    return os.fspath(name) if isinstance(name, os.PathLike) else name
+
+
+def _path(name: Any) -> Any:
+    """Return a text as a path, anything else as it is."""
+    return Path(name) if isinstance(name, str) else name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +100,10 @@ class RunOptions:
     tactic_sources: str | None = None
     """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
 
+    def __post_init__(self) -> None:
+        """Take the text of a path for one."""
+        object.__setattr__(self, "plan_cache", _path(self.plan_cache))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MapOptions:
@@ -98,6 +123,11 @@ class MapOptions:
     """Continue the unfinished run on this output, where there is one."""
     report: Path | None = None
     """Where the figures of the run are written as JSON."""
+
+    def __post_init__(self) -> None:
+        """Take the text of a path for one, and a path for the name of the file of shapes."""
+        object.__setattr__(self, "report", _path(self.report))
+        object.__setattr__(self, "aoi", _text(self.aoi))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

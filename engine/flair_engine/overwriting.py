@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flair_engine.errors import OutputError
+from flair_engine.system import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -96,17 +97,18 @@ class _Places:
             place = os.path.realpath(named) if os.path.islink(named) else named  # noqa: PTH114
             status = os.stat(named)  # noqa: PTH116  thousands of names
         except OSError:  # absent
-            return [place]
+            return [folded(place)]
         except ValueError:  # a null byte
             return [named]
-        return [place, (status.st_dev, status.st_ino)]
+        return [folded(place), (status.st_dev, status.st_ino)]
 
     def folders(self, path: Path) -> Iterator[str]:
         """Yield the folders that a file, or a link to it, lies in."""
         for name in {self._named(path), str(self.keys(path)[0])}:
             folder = os.path.dirname(name)  # noqa: PTH120
             if folder not in self._above:
-                self._above[folder] = (folder, *map(str, Path(folder).parents))
+                names = (folder, *map(str, Path(folder).parents))
+                self._above[folder] = tuple(map(folded, names))
             yield from self._above[folder]
 
     def _named(self, path: Path) -> str:

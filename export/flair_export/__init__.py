@@ -1,23 +1,30 @@
 """Way from a FLAIR checkpoint to a checked ONNX file.
 
-Needs the `export` extra to run; importing this package loads none of it. May import flair_engine,
+Needs the `export` extra to run; importing this package loads none of it: a name below is looked up
+when it is asked for. May import flair_engine,
 which never imports this package. Modules import those before them in this order only:
 errors, cards, writing; graph; network, rewrite, synthetic; proof; convert; publish; show, preview;
 cli, demo. torch is in network, proof.reference, synthetic.standin and demo alone.
 """
 
-from flair_export.cards import CARDS, Card, find_card
-from flair_export.errors import (
-    CardError,
-    CheckpointError,
-    ExporterMissingError,
-    ExportError,
-    ImageError,
-    OptionError,
-)
-from flair_export.proof.compare import EqualLabels
-from flair_export.proof.verify import Verdict, VerificationError
-from flair_export.publish import ExportOptions, export, export_fp16, export_int8
+from importlib import import_module
+
+TYPE_CHECKING = False  # to import typing takes as long as all else here
+if TYPE_CHECKING:
+    from typing import Any
+
+    from flair_export.cards import CARDS, Card, find_card
+    from flair_export.errors import (
+        CardError,
+        CheckpointError,
+        ExporterMissingError,
+        ExportError,
+        ImageError,
+        OptionError,
+    )
+    from flair_export.proof.compare import EqualLabels
+    from flair_export.proof.verify import Verdict, VerificationError
+    from flair_export.publish import ExportOptions, export, export_fp16, export_int8
 
 __all__ = [
     "CARDS",
@@ -37,3 +44,26 @@ __all__ = [
     "export_int8",
     "find_card",
 ]
+
+_HOMES = {
+    **dict.fromkeys(("CARDS", "Card", "find_card"), "cards"),
+    **dict.fromkeys(("ExportOptions", "export", "export_fp16", "export_int8"), "publish"),
+    "EqualLabels": "proof.compare",
+    "Verdict": "proof.verify",
+    **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "errors"),
+    "VerificationError": "proof.verify",
+}
+"""Module that each name is defined in."""
+
+
+def __getattr__(name: str) -> "Any":
+    """Return what a name stands for, importing its module the first time."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,12 @@
-"""`python -m flair_export`: flair-export where scripts are not on the path."""
+"""`python -m flair_export`, and the script flair-export: light until signals are handled."""
 
-from flair_export.cli import main
+from flair_engine.starting import start
 
-main()
+
+def main() -> None:
+    """Entry point of flair-export."""
+    start("flair_export.cli", "flair-export")
+
+
+if __name__ == "__main__":
+    main()

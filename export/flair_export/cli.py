@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from flair_engine.command import SETTINGS, run_command
 from flair_engine.manifest import PRECISIONS, read_model_spec
@@ -182,7 +183,9 @@ def write_plan(model: str, engine: str, options: PrebuildOptions) -> None:
         )
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     with console.status("loading the model") as line:
-        place = prebuild_plan(Path(model), options, console.print, line.update)
+        place = prebuild_plan(
+            Path(model), options, console.print, lambda text: line.update(escape(text))
+        )
     click.echo(f"The plan for {place} is ready. Next: {_next_command(Path(model))}")
 
 
@@ -215,7 +218,7 @@ def write_int8(source: str, output: Path, options: ExportOptions) -> None:
 def _told() -> Iterator[Callable[[str], None]]:
     """Show one line that says what is being done; yield what changes it."""
     with Console(stderr=True).status("starting") as line:
-        yield line.update
+        yield lambda text: line.update(escape(text))  # names are no markup
 
 
 @click.command("flair-export inspect", context_settings=SETTINGS)
@@ -234,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run_command(
         inspect_command if inspecting else export_command,
         "flair-export",
-        interrupted="interrupted: nothing was written",
+        kept="nothing was written",
         arguments=_spread(given[1:] if inspecting else given),
     )
 

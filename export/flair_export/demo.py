@@ -155,7 +155,7 @@ def command(folder: Path, debug: bool) -> None:  # noqa: ARG001  run_command rea
 
 def main() -> None:
     """Entry point of the demo."""
-    run_command(command, "demo", interrupted="interrupted")
+    run_command(command, "demo")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from flair_engine.texts import shown
 from flair_export.cards import CARDS
 from flair_export.convert.number_formats import FP16_MAX
 
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from flair_export.proof.verify import Verdict
 
 LAYERS_SHOWN = 5
+
+
+def _console() -> Console:
+    """Return a console that takes no name for markup or the code of an emoji."""
+    return Console(markup=False, emoji=False)
 
 
 def print_models() -> None:
@@ -39,7 +46,7 @@ def print_models() -> None:
             _figure(card.miou_percent),
             "published" if card.statistics_published else "by analogy",
         )
-    Console().print(table)
+    _console().print(table)
 
 
 def _figure(percent: float | None) -> str:
@@ -49,7 +56,7 @@ def _figure(percent: float | None) -> str:
 def print_verdict(verdict: Verdict) -> None:
     """Print how an exported file compares with PyTorch."""
     _print_agreement("Labels of the ONNX file against PyTorch", verdict)
-    console = Console()
+    console = _console()
     console.print(f"largest logit difference {verdict.logit_difference:.3g}")
     for name, counts in verdict.count_differences.items():
         console.print(f"largest {name} difference {counts} of 255")
@@ -60,18 +67,19 @@ def print_fp16(verdict: Fp16Verdict) -> None:
     _print_agreement("Labels of FP16 against FP32 (weights only: a CPU computes in FP32)", verdict)
     click.echo(f"largest numbers by layer, where FP16 ends at {FP16_MAX:,.0f}:")
     for name, value in verdict.largest[:LAYERS_SHOWN]:
-        click.echo(f"  {value:>12,.1f}  {name}")
-    click.echo(f"layers kept in FP32 between Casts: {', '.join(verdict.kept_fp32) or 'none'}")
+        click.echo(f"  {value:>12,.1f}  {shown(name)}")
+    kept = shown(", ".join(verdict.kept_fp32))
+    click.echo(f"layers kept in FP32 between Casts: {kept or 'none'}")
 
 
 def print_int8(verdict: Int8Verdict) -> None:
     """Print how an INT8 file compares with the FP32 one, and what stays FP32."""
     _print_agreement("Labels of INT8 against FP32", verdict)
-    click.echo(f"ranges measured on {verdict.measured}")
+    click.echo(f"ranges measured on {shown(verdict.measured)}")
     total = len(verdict.int8) + len(verdict.kept_fp32)
     click.echo(f"{len(verdict.int8)} of {total} convolutions compute in INT8, in FP32 stay:")
     for name in verdict.kept_fp32:
-        click.echo(f"  {name}")
+        click.echo(f"  {shown(name)}")
 
 
 def _print_agreement(title: str, verdict: Comparison) -> None:
@@ -83,14 +91,14 @@ def _print_agreement(title: str, verdict: Comparison) -> None:
         for entry in group:
             table.add_row(*_row(entry))
         table.add_section()
-    Console().print(table)
+    _console().print(table)
 
 
 def _row(entry: EqualLabels) -> tuple[str, str, str, str]:
     name = f"{entry.name} ({entry.note})" if entry.note else entry.name
     # Cut, not rounded: 100.0000 is said of nothing that differs somewhere.
     share = f"{floor(1e6 * entry.share) / 1e4:.4f}" if entry.pixels else "-"
-    return name, f"{entry.pixels:,}", f"{entry.different:,}", share
+    return shown(name), f"{entry.pixels:,}", f"{entry.different:,}", share
 
 
 def print_spec(spec: ModelSpec) -> None:
@@ -101,9 +109,9 @@ def print_spec(spec: ModelSpec) -> None:
     for title in ("value", "name", "color", ""):
         classes.add_column(title)
     for entry in spec.classes:
-        swatch = f"[on {entry.color}]    [/] {entry.color}"
+        swatch = Text.assemble(("    ", f"on {entry.color}"), f" {entry.color}")
         classes.add_row(str(entry.value), entry.name, swatch, "" if entry.active else "inactive")
-    Console().print(classes)
+    _console().print(classes)
 
 
 def _facts(spec: ModelSpec) -> dict[str, str]:

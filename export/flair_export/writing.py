@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from flair_engine import durable
-from flair_engine.errors import WriteError
+from flair_engine.errors import ManifestError, WriteError
 from flair_engine.manifest import METADATA_KEY
+from flair_engine.model_file import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,14 +38,9 @@ def at_last(output: Path) -> Iterator[Path]:
 
 def is_model(path: Path) -> bool:
     """Return whether an ONNX file with our manifest stands at `path`, one that is read or not."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    if not path.is_file():  # a pipe would be waited for
-        return False
     try:
-        model = onnx.load(str(path), load_external_data=False)
-    except (OSError, DecodeError):
+        model = load_model(path)
+    except ManifestError:
         return False
     return any(entry.key == METADATA_KEY for entry in model.metadata_props)
 

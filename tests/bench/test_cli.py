@@ -277,3 +277,8 @@ def test_a_page_replaces_neither_results_nor_files_of_somebody(bench, kept, tmp_
     assert kept.read_bytes() == before
     assert notes.read_text() == "<html>mine</html>"
     assert text.read_text().count("\n") == 2
+
+
+def test_names_in_the_line_of_what_is_done_are_no_markup():
+    with cli.working() as (_, status):
+        status("measuring [/] [/red] [red].tif")

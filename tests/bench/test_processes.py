@@ -23,6 +23,12 @@ def test_a_process_that_fails_says_its_last_words():
         run_measured([sys.executable, "-c", "import sys; sys.exit(1)"])
 
 
+def test_where_the_system_does_not_say_what_a_process_took(monkeypatch):
+    monkeypatch.delattr("os.wait4")
+    with pytest.raises(RunnerError, match="does not say what a process took: measure on Linux"):
+        run_measured([sys.executable, "-c", ""])
+
+
 def test_a_command_that_is_absent_or_fails_says_nothing():
     assert said(sys.executable, "-c", "print('here')") == "here"
     assert said(sys.executable, "-c", "print('here'); raise SystemExit(1)") == ""

@@ -10,6 +10,7 @@ from doubles.paths import COMMITTED
 from flair_bench import results
 from flair_bench.errors import ResultError
 from flair_bench.machine import this_machine
+from flair_bench.results import Result
 from flair_engine.errors import OutputError
 
 
@@ -72,6 +73,30 @@ def test_what_is_no_result_is_refused(tmp_path):
         results.load(tmp_path / "absent.json")
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("[" * 100_000, "nested deeper than 32 levels"),
+        ('{"schema": ' + "2" * 400 + "}", "a number of 400 digits"),
+        ('{"schema": NaN}', "NaN is no number"),
+        ('{"schema": 1e999}', "1e999 is too large a number"),
+        ('{"schema": 2, "schema": 2}', "a name occurs twice"),
+    ],
+)
+def test_json_over_its_bounds_is_refused(tmp_path, content, fault):
+    path = tmp_path / "no.json"
+    path.write_text(content)
+    with pytest.raises(ResultError, match=fault):
+        results.load(path)
+
+
+def test_what_is_written_can_be_read_whatever_names_are_in_it(tmp_path):
+    path = tmp_path / "r.json"
+    strange = dataclasses.replace(CPU, cpu="Some\tCPU \x1b[1m\udce9")
+    Result(machine=strange).save(path)
+    assert results.load(path).machine.cpu == r"Some\tCPU \x1b[1m\udce9"
+
+
 @pytest.mark.parametrize("schema", [1, 3])
 def test_another_schema_is_refused_before_anything_else(tmp_path, schema):
     path = tmp_path / "old.json"
@@ -106,6 +131,11 @@ def edited(path, change):
             lambda io, _: io["writing"]["of_gdal"].update(spread=[1.0]),
             r"@ \$.sections.io.figures.writing.of_gdal.spread",
         ),
+        (
+            lambda _, whole: whole["machine"].update(cpu="\x1b[2J"),
+            r"\$.machine.cpu",
+        ),
+        (lambda _, whole: whole["machine"].update(gpu="\ud800"), r"\$.machine.gpu"),
         (lambda _, whole: whole["sections"].update(speed={}), r"extra fields found \(speed\)"),
         (lambda _, whole: whole.update(machine={}), r"machine.cpu; .*machine.cores; .*; 1 more\)"),
     ],

@@ -40,7 +40,7 @@ def check_options(words, monkeypatch):
     """Let the program parse its words, with commands that do nothing."""
     name = next(word for word in words if word in PROGRAMS)
     (entry,) = metadata.entry_points(group="console_scripts", name=name)
-    program = import_module(entry.module)
+    program = import_module(f"{entry.module.rpartition('.')[0]}.cli")
     for known in vars(program).values():
         if isinstance(known, click.Command):
             silence(known, monkeypatch)

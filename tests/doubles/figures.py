@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from flair_bench.figures import (
     MachineLimits,
     ModelWork,
     NetworkSpeed,
+    PackedArray,
     ParityFigures,
     Published,
     RasterIoFigures,
@@ -36,11 +39,12 @@ from flair_bench.figures import (
     packed,
 )
 from flair_bench.machine import Machine
-from flair_bench.results import Result, made_now, name_of
+from flair_bench.results import Result, Sections, made_now, name_of
 
 CPU = Machine(cpu="Some CPU", cores=2, ram_gib=24.0, gpu=None)
 A100 = Machine(cpu="Some CPU", cores=8, ram_gib=64.0, gpu="NVIDIA A100, driver 1")
 RATIO = RunRatio(wall=4.5, wall_spread=Spread(4.0, 5.0), cpu=4.4)
+NAMES = frozenset(Sections.__annotations__)
 STAGES = Stages(
     wall_s=9.0, start_up_s=0.5, busy_s={"read": 1.0, "infer": 8.5}, overlap=1.06, tiles=36
 )
@@ -258,6 +262,31 @@ def install(**changes):
         for extras, mib in sizes.items()
     }
     return replace(InstallFigures(environments=environments, demo_s=60.0), **changes)
+
+
+def with_mark(value: Any, mark: str) -> Any:
+    """Return figures, or a result, with `mark` at the end of every text, names in maps included.
+
+    Pixels, their colours and the names of references, which others look up, stay.
+    """
+    if isinstance(value, str):
+        return value + mark
+    if isinstance(value, PackedArray):
+        return value
+    if is_dataclass(value):
+        entries = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+        kept = {"colors", "ratios"} & entries.keys()
+        changed = {
+            name: with_mark(entry, mark) for name, entry in entries.items() if name not in kept
+        }
+        return replace(value, **changed)
+    if isinstance(value, Mapping):
+        sections = value.keys() & NAMES  # of a result
+        return {k if k in sections else k + mark: with_mark(v, mark) for k, v in value.items()}
+    if isinstance(value, tuple):
+        inner = [with_mark(entry, mark) for entry in value]
+        return type(value)(*inner) if hasattr(value, "_fields") else tuple(inner)
+    return value
 
 
 EVERY_KIND = (throughput, parity, accuracy, geometries, raster_io, install)

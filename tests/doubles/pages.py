@@ -12,6 +12,7 @@ LINKED = [
     *GUIDE,
     ROOT / "ARCHITECTURE.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
     ROOT / "engine" / "docker" / "README.md",
     ROOT / "benchmarks" / "LOG.md",
 ]

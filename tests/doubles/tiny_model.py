@@ -70,10 +70,19 @@ def box_model(spec: ModelSpec = SPEC) -> onnx.ModelProto:
         helper.make_node("Cast", ["value"], ["labels"], to=TensorProto.UINT8),
     ]
     outputs = [helper.make_tensor_value_info("labels", TensorProto.UINT8, ["N", CORE, CORE])]
-    if "probabilities" in spec.outputs:  # the means of the two neighbourhoods, class 2 between
-        constants |= {"area": np.array(25.0, np.float32), "zero": np.array(0.0, np.float32)}
+    if len(spec.outputs) > 1:
+        constants |= {"area": np.array(25.0, np.float32)}
+        nodes += [helper.make_node("Div", ["logits", "area"], ["means"])]
+    if "confidence" in spec.outputs:  # the larger mean of the two neighbourhoods
         nodes += [
-            helper.make_node("Div", ["logits", "area"], ["means"]),
+            helper.make_node("ReduceMax", ["means"], ["largest"], axes=[1], keepdims=0),
+            helper.make_node("Cast", ["largest"], ["confidence"], to=TensorProto.UINT8),
+        ]
+        shape = ["N", CORE, CORE]
+        outputs.append(helper.make_tensor_value_info("confidence", TensorProto.UINT8, shape))
+    if "probabilities" in spec.outputs:  # the means of the two neighbourhoods, class 2 between
+        constants |= {"zero": np.array(0.0, np.float32)}
+        nodes += [
             helper.make_node("Split", ["means"], ["mean1", "mean3"], axis=1),
             helper.make_node("Mul", ["mean1", "zero"], ["mean2"]),
             helper.make_node("Concat", ["mean1", "mean2", "mean3"], ["three"], axis=1),

@@ -272,19 +272,28 @@ def test_skipped_blocks_are_exit_3(damaged, tiny_path, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_an_interrupt_is_exit_130_and_can_be_resumed(make_raster, tiny_path, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "code", "word"),
+    [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated"), ("SIGHUP", 129, "hung up")],
+)
+def test_a_run_that_a_signal_ends_can_be_resumed(
+    make_raster, tiny_path, tmp_path, name, code, word
+):
     path, _ = make_raster(height=8000, width=3000)
     arguments = ["-m", str(tiny_path), str(path), str(tmp_path / "map.tif")]
     command = [sys.executable, "-m", "flair_engine", *arguments]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     journal = tmp_path / ".map.tif.flair-run" / "strips.bin"
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and not (journal.exists() and journal.stat().st_size):
+    while time.monotonic() < deadline and not (
+        journal.exists() and journal.stat().st_size > 20_000  # more than what it begins with
+    ):
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.Signals[name])
     _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert b"finished strips are kept, continue with --resume" in stderr
+    assert process.returncode == code
+    line = stderr.decode().splitlines()[-1]
+    assert line == f"flair-run: {word}: finished strips are kept, continue with --resume"
     assert not (tmp_path / "map.tif").exists()
     result = flair_run(*arguments)
     assert result.returncode == 2

@@ -1,11 +1,16 @@
 """One line and an exit code, whatever a command ends in."""
 
+import errno
+import os
+import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
+from rasterio._err import CPLE_AppDefinedError
 
 from flair_engine.command import INTERRUPTED, run_command
 from flair_engine.errors import FAILED, REFUSED, SourceError, WriteError
@@ -22,7 +27,7 @@ def outcome(capsys, fault, *arguments):
         return fault
 
     try:
-        run_command(command, "do", interrupted="stopped", arguments=arguments)
+        run_command(command, "do", kept="all is kept", arguments=arguments)
         code = 0
     except SystemExit as end:
         code = end.code
@@ -35,8 +40,8 @@ def outcome(capsys, fault, *arguments):
         (SourceError("a.tif: is text", "give a raster"), REFUSED, "a.tif: is text: give a raster"),
         (WriteError("the disk is full", "free some"), FAILED, "the disk is full: free some"),
         (click.UsageError("Missing X"), REFUSED, "Missing X (see do --help)"),
-        (KeyboardInterrupt(), INTERRUPTED, "stopped"),
-        (click.Abort(), INTERRUPTED, "stopped"),
+        (KeyboardInterrupt(), INTERRUPTED, "interrupted: all is kept"),
+        (click.Abort(), INTERRUPTED, "interrupted: all is kept"),
         (TypeError("no len"), FAILED, "failed with TypeError: no len: see where with --debug"),
     ],
 )
@@ -66,7 +71,7 @@ def command(debug):
     print("our line", file=sys.stderr)
     raise {fault}
 
-run_command(command, "do", interrupted="stopped")
+run_command(command, "do", kept="all is kept")
 """
 
 
@@ -107,7 +112,7 @@ def command(path, debug):
         with rasterio.open(path, num_threads=2) as dataset:
             dataset.read()
 
-run_command(command, "do", interrupted="stopped")
+run_command(command, "do", kept="all is kept")
 """
 
 
@@ -142,7 +147,7 @@ def test_a_stream_that_is_not_the_process_s_stays(capfd):
     sys.stderr = None
     try:
         with pytest.raises(SystemExit):
-            run_command(click.Command("do"), "do", interrupted="", arguments=["--absent"])
+            run_command(click.Command("do"), "do", arguments=["--absent"])
     finally:
         sys.stderr = stream
 
@@ -158,7 +163,7 @@ from flair_engine.command import run_command
 def command(path, report, debug):
     print("reached")
 
-run_command(command, "do", interrupted="stopped")
+run_command(command, "do", kept="all is kept")
 """
 
 
@@ -206,19 +211,209 @@ def command():
         cleanup()
         print("cleaned up")
 
-run_command(command, "do", interrupted="stopped", arguments=[])
+run_command(command, "do", kept="all is kept", arguments=[])
 """
     ended = subprocess.run(
         [sys.executable, "-c", program], check=False, capture_output=True, text=True
     )
-    assert (ended.returncode, ended.stderr.lstrip()) == (INTERRUPTED, "do: stopped\n")
+    assert (ended.returncode, ended.stderr.lstrip()) == (
+        INTERRUPTED,
+        "do: interrupted: all is kept\n",
+    )
     assert ended.stdout == "cleaned up\n"
 
 
-def test_an_ignored_ctrl_c_stays_ignored(capsys):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+SIGNALS = {
+    "SIGINT": (130, "interrupted"),
+    "SIGTERM": (143, "terminated"),
+    "SIGHUP": (129, "hung up"),
+}
+
+ENDED_BY = """
+import os, signal, sys, click
+from flair_engine.command import run_command
+
+@click.command()
+@click.argument("name")
+def command(name):
+    try:
+        os.kill(os.getpid(), signal.Signals[name])
+        {becomes}
+    finally:
+        print("cleaned up")
+
+run_command(command, "do", kept="all is kept")
+"""
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_ends_in_one_line_and_its_own_code(name):
+    code, word = SIGNALS[name]
+    assert ended(ENDED_BY.format(becomes="pass"), name) == (code, f"do: {word}: all is kept\n")
+
+
+BECOMES = {
+    "what a library makes of it": """
+    except BaseException: raise ImportError('numpy failed to import') from None""",
+    "an error of its own cleaning": "finally: raise ValueError('closed')",
+    "an error of ours": """
+    except BaseException as error:
+        from flair_engine.errors import WriteError
+        raise WriteError('a', 'b') from error""",
+}
+
+
+@pytest.mark.parametrize("becomes", BECOMES)
+def test_a_signal_counts_whatever_is_made_of_it(becomes):
+    program = ENDED_BY.format(becomes=f"pass\n    {BECOMES[becomes]}").replace(
+        "    finally:\n        print", "    if True:\n        print"
+    )
+    assert ended(program, "SIGTERM") == (143, "do: terminated: all is kept\n")
+
+
+def test_a_lost_signal_leaves_the_next_one_its_effect():
+    lost = """
+    except BaseException: pass
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("not reached", file=sys.stderr)"""
+    assert ended(ENDED_BY.format(becomes=f"pass{lost}"), "SIGINT") == (
+        130,
+        "do: interrupted: all is kept\n",
+    )
+
+
+def test_a_signal_that_somebody_else_handles_stays_with_him(capsys):
+    def others(*_):
+        """Do nothing."""
+
+    for name, handler in (
+        ("SIGINT", signal.SIG_IGN),
+        ("SIGHUP", signal.SIG_IGN),
+        ("SIGTERM", others),
+    ):
+        signal.signal(signal.Signals[name], handler)
     outcome(capsys, None)
+    outcome(capsys, TypeError())
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as nohup has it
+    assert signal.getsignal(signal.SIGTERM) is others
+
+
+SAID = """
+import sys, click
+from flair_engine.command import run_command, say
+
+@click.command()
+@click.option("--debug", is_flag=True)
+@click.option("--fail", is_flag=True)
+@click.option("--print", "printed", is_flag=True)
+def command(debug, fail, printed):
+    for _ in range(3):
+        print("a notice", file=sys.stderr)
+    if fail:
+        raise RuntimeError("gone")
+    if printed:
+        print("the result")
+    else:
+        say("été: the map is complete", "do")
+
+run_command(command, "do")
+"""
+
+
+def shell(program, arguments, redirection, **environment):
+    """Run a program in a shell; return its code, stdout and stderr."""
+    words = shlex.join([sys.executable, "-c", program, *arguments])
+    result = subprocess.run(
+        ["bash", "-c", f"{words} {redirection}"],
+        check=False, capture_output=True, env={**os.environ, **environment},
+    )  # fmt: skip
+    return result.returncode, result.stdout.decode(), result.stderr.decode()
+
+
+NOTICES = "a notice\n" * 3
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+
+
+@needs_full
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_stdout_that_cannot_be_written_changes_nothing_that_is_complete(debug):
+    code, _, said = shell(SAID, debug, "> /dev/full")
+    assert (code, said) == (
+        0,
+        NOTICES
+        + "do: note: stdout cannot be written (No space left on device), the work is complete\n",
+    )
+    assert shell(SAID, debug, ">&-") == (0, "", NOTICES)
+    code, _, said = shell(SAID, debug, "| head -c0; exit ${PIPESTATUS[0]}")
+    assert (code, said) in [
+        (0, NOTICES),  # written before head was gone
+        (0, NOTICES + "do: note: stdout cannot be written (Broken pipe), the work is complete\n"),
+    ]
+
+
+@needs_full
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+@pytest.mark.parametrize("redirection", ["2> /dev/full", "2>&-", "2> >(head -c0)"])
+def test_notices_that_cannot_be_printed_change_nothing(debug, redirection):
+    assert shell(SAID, debug, redirection) == (0, "été: the map is complete\n", "")
+    assert shell(SAID, [*debug, "--fail"], redirection) == (FAILED, "", "")
+
+
+@needs_full
+def test_a_result_that_cannot_be_printed_is_a_failure():
+    code, _, said = shell(SAID, ["--print"], "> /dev/full")
+    assert code == FAILED
+    assert said.startswith(NOTICES + "do: failed with OSError: [Errno 28] No space left on device")
+    assert said.count("\n") == 4
+
+
+def test_a_terminal_without_letters_changes_nothing():
+    code, out, _ = shell(SAID.replace("été", "日"), [], "", PYTHONIOENCODING="latin-1")
+    assert (code, out) == (0, "\\u65e5: the map is complete\n")
+
+
+HELD = """
+import os, sys
+from flair_engine.starting import hold_descriptors
+
+hold_descriptors()
+number = os.open(sys.executable, os.O_RDONLY)
+print("to nowhere")
+sys.exit(number)
+"""
+
+
+def test_no_file_gets_the_descriptor_of_a_stream_that_is_closed():
+    assert shell(HELD, [], "<&- >&- 2>&-")[0] > 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [
+        (
+            MemoryError("array of 9 TiB"),
+            "memory ran out (array of 9 TiB): use fewer --threads, or a",
+        ),
+        (MemoryError(), "memory ran out (MemoryError): use fewer"),
+        (RecursionError("too deep"), "failed with RecursionError: too deep"),
+        (CPLE_AppDefinedError(1, 1, "TIFF\nfailed"), "failed with CPLE_AppDefinedError: "),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            "too many files are open ([Errno 24] Too many",
+        ),
+        (GeneratorExit(), "failed with GeneratorExit: "),
+        (ValueError("x" * 250_000), "failed with ValueError: xxx"),
+        (ValueError("\x1b[31mred\x07"), r"failed with ValueError: \x1b[31mred\x07"),
+    ],
+)
+def test_whatever_escapes_is_one_line(capsys, fault, line):
+    code, said = outcome(capsys, fault)
+    assert code == FAILED
+    assert said.startswith(f"do: {line}")
+    assert said.count("\n") == 1
+    assert len(said) < 2200
 
 
 def test_success_and_the_codes_of_a_command_are_its_own(capsys):
@@ -241,6 +436,6 @@ def test_the_arguments_of_the_process_are_taken(capsys, monkeypatch):
         """Do nothing."""
 
     with pytest.raises(SystemExit) as end:
-        run_command(command, "do", interrupted="stopped")
+        run_command(command, "do", kept="all is kept")
     assert end.value.code == REFUSED
     assert capsys.readouterr().err == "do: No such option '--nothing'. (see do --help)\n"

@@ -128,6 +128,12 @@ def test_tile_that_the_network_cannot_halve(tile_px, text):
         Grid(height=9, width=9, tile_px=tile_px, margin_px=0)
 
 
+def test_tile_that_no_memory_holds():
+    Grid(height=9, width=9, tile_px=8192, margin_px=0)
+    with pytest.raises(GeometryError, match="tile 8224 px is more than 8192 px.*use 8192 or less"):
+        Grid(height=9, width=9, tile_px=8224, margin_px=0)
+
+
 @pytest.mark.parametrize("margin_px", [-1, 16, 20])
 def test_margin_that_leaves_nothing(margin_px):
     with pytest.raises(GeometryError, match="use 0 to 15"):

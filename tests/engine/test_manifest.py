@@ -8,6 +8,7 @@ from flair_engine.manifest import (
     METADATA_KEY,
     attach_manifest,
     expected_tensors,
+    label_values,
     parse_manifest,
     read_model_spec,
     spec_of,
@@ -51,7 +52,18 @@ FAULTS = [
     ("name", "", 'name is "", expected a text'),
     ("architecture", 3, "architecture is 3, expected a text"),
     ("bands", [], r"bands is \[\], expected a list of band names"),
+    ("schema", True, "schema is true, this engine reads 2"),
+    ("schema", 2.0, "schema is 2.0, this engine reads 2"),
+    ("schema", "2" * 1000, 'schema is "2{79}, this engine'),
+    ("name", "a" * 257, "expected a text of 256 characters at most"),
+    ("name", "[\x1b[31m", r'name is "\[\\u001b\[31m", expected a text of .* no.* control char'),
+    ("architecture", "\ud800", r'architecture is "\\ud800", expected a text'),
+    ("exporter", "one\ntwo", "exporter is .*, expected a text"),
+    ("bands", ["red", "\uffff"], "bands is .*, expected a list of band names"),
+    ("bands", ["red"] * 257, "expected a list of band names, 256 at most"),
     ("gsd_m", 0, "gsd_m is 0, expected metres"),
+    ("gsd_m", 1e300, r"gsd_m is 1e\+300, expected metres per pixel, 0.001 to 1000"),
+    ("tile_px", 1_048_576, "tile 1048576 px is more than 8192 px, the most that fits in memory"),
     ("gsd_m", True, "gsd_m is true, expected metres"),
     ("tile_px", 32.0, "tile_px is 32.0, expected a whole number"),
     ("tile_px", 33, "tile 33 px is not a positive multiple of 32"),
@@ -77,6 +89,32 @@ def test_each_fault_is_named(manifest, key, value, message):
         parse_manifest(json.dumps(manifest), "model.onnx")
 
 
+@pytest.mark.parametrize("name", ["", "\x00", "a\x85b", "\u2028", "\u202e", "\ufdd0", "a" * 257])
+def test_names_of_classes_can_be_shown_and_written(manifest, name):
+    manifest["classes"][0]["name"] = name
+    with pytest.raises(ManifestError, match="one active at least, names a text of 256") as caught:
+        parse_manifest(json.dumps(manifest), "model.onnx")
+    assert caught.value.what.isprintable()
+
+
+@pytest.mark.parametrize("value", [0, 256, -1, 1.0, True, None])
+def test_values_of_classes_are_what_a_map_can_hold(manifest, value):
+    manifest["classes"][0]["value"] = value
+    with pytest.raises(ManifestError, match=r"expected classes \{value 1..255,"):
+        parse_manifest(json.dumps(manifest), "model.onnx")
+
+
+def test_unknown_fields_are_few_and_can_be_shown(manifest):
+    manifest |= {f"\x1b{n}": n for n in range(1000)}
+    with pytest.raises(ManifestError, match=r"\\x1b0 is unknown; ") as caught:
+        parse_manifest(json.dumps(manifest), "model.onnx")
+    assert len(caught.value.what) < 200
+
+
+def test_labels_are_the_values_of_active_classes(tiny_path):
+    assert label_values(read_model_spec(tiny_path)) == {1, 3}
+
+
 def test_class_values_must_ascend(manifest):
     manifest["classes"].reverse()
     with pytest.raises(ManifestError, match="not in ascending order"):
@@ -92,7 +130,16 @@ def test_every_fault_comes_in_one_message(manifest):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "is not JSON"), ("[]", "is a JSON list, not an object")]
+    ("text", "message"),
+    [
+        ("{", "is not JSON to be read"),
+        ("[]", "is a JSON list, not an object"),
+        ("[" * 100_000, "nested deeper than 32 levels"),
+        ('{"schema": ' + "2" * 400 + "}", "a number of 400 digits"),
+        ('{"gsd_m": NaN}', "NaN is no number"),
+        ('{"schema": 2, "schema": 2}', "a name occurs twice"),
+        (" " * (1 << 20) + "{}", "longer than 1,048,576 bytes"),
+    ],
 )
 def test_not_a_json_object(text, message):
     with pytest.raises(ManifestError, match=message):

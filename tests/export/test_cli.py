@@ -277,3 +277,8 @@ def test_stand_in_checkpoint_from_file_to_model(standin: Path, tmp_path):
     assert spec.name == "standin_rvbie_15cl_resnet34-unet"
     assert spec.weights_sha256.startswith("92ec1674")
     assert len(spec.active_classes) == 15
+
+
+def test_names_in_the_line_of_what_is_done_are_no_markup():
+    with cli._told() as status:
+        status("reading [/] [/red] [red].pth")

@@ -64,6 +64,32 @@ def test_a_manifest_with_and_without_agreement(capsys):
     assert "labels of FP32   99.51% on the images it was made with" in capsys.readouterr().out
 
 
+MARKUP = "[/] [red]a[/red] :smile: \\"
+
+
+def test_names_are_no_markup_and_no_commands_of_the_terminal(capsys):
+    first, *others = SPEC.classes
+    classes = (replace(first, name=MARKUP), *others)
+    print_spec(replace(SPEC, name=MARKUP, bands=(MARKUP, "two"), classes=classes))
+    printed = capsys.readouterr().out
+    assert printed.count(MARKUP) == 3
+    strange = replace(NEARLY, name=MARKUP, note="\x1b[2J.tif\n")
+    print_fp16(
+        Fp16Verdict(sources=(strange,), classes=(), largest=(("\x1b", 1.0),), kept_fp32=("\n[/]",))
+    )
+    print_int8(
+        Int8Verdict(
+            sources=(), classes=(strange,), measured="\x07", int8=(), kept_fp32=("\x1b[1m",)
+        )
+    )
+    counts = {MARKUP: 1}
+    print_verdict(Verdict(sources=(), classes=(), logit_difference=0.0, count_differences=counts))
+    printed = capsys.readouterr().out
+    assert printed.count(MARKUP) == 3
+    assert r"\x1b[2J.tif\n" in printed
+    assert not {"\x1b", "\x07"} & set(printed)
+
+
 def test_models_are_listed_with_their_scores(capsys):
     print_models()
     shown = capsys.readouterr().out

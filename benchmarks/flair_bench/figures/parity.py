@@ -1,10 +1,14 @@
 """Parity: labels of engines against PyTorch FP32."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from flair_bench.figures.arrays import PackedArray
+
+VALUE = re.compile(r"[0-9]{1,3}")
+COLOR = re.compile(r"#[0-9a-f]{6}")
 
 
 class Flip(NamedTuple):
@@ -60,6 +64,16 @@ class AgreementMap:
     """The engine's name."""
     colors: Mapping[str, str]
     """`#rrggbb` by class value in digits."""
+
+    def __post_init__(self) -> None:
+        if not (
+            len(self.image.shape) == 3
+            and self.image.shape[1:] == self.reference.shape == self.engine.shape
+        ):
+            raise ValueError("image and labels are not of one size")
+        for value, color in self.colors.items():
+            if not (VALUE.fullmatch(value) and int(value) < 256 and COLOR.fullmatch(color)):
+                raise ValueError(f"class {value[:10]} of color {color[:10]}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

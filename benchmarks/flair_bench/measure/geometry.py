@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
 from flair_bench.errors import ModelError
 from flair_bench.figures import GeometryCost, GeometryFigures, Spread
@@ -27,6 +26,7 @@ from flair_bench.yardstick.networks import reference_network, whole_raster_label
 from flair_engine import Model
 from flair_engine.grid import TILE_STEP_PX
 from flair_engine.manifest import ModelSpec, read_model_spec
+from flair_engine.model_file import load_model
 from flair_export import ExportOptions, export
 from flair_export.graph.flops import gflop_per_tile
 
@@ -193,7 +193,7 @@ def _fill(backend: Backend, scene: Scene) -> None:
 def _cost(answer: Answer, first: Answer, whole: np.ndarray, scene: Scene) -> GeometryCost:
     spec, labels = read_model_spec(answer.file), answer.labels
     new_mpx = spec.core_px**2 / 1e6
-    gflop = gflop_per_tile(onnx.load(answer.file))
+    gflop = gflop_per_tile(load_model(answer.file))
     seam, elsewhere = _seams(spec, labels != whole)
     times = [seconds / new_mpx for seconds in answer.s_per_tile]
     return GeometryCost(

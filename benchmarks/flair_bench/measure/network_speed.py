@@ -11,12 +11,12 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
 from flair_bench.figures import NetworkSpeed, Spread
 from flair_bench.measure.engines import opened
 from flair_engine.grid import Window, cut
 from flair_engine.manifest import tile_grid
+from flair_engine.model_file import load_model
 from flair_export.graph.flops import gflop_per_tile
 from flair_export.proof.reference import reference_logits
 
@@ -129,7 +129,7 @@ def _speed(contestant: Contestant, image_bhw: np.ndarray, net: nn.Module | None)
         s_per_tile=median,
         s_per_tile_spread=Spread.of(times),
         new_mpx_per_s=spec.core_px**2 / 1e6 / median,
-        gflops=gflop_per_tile(onnx.load(contestant.candidate.model)) / median,
+        gflops=gflop_per_tile(load_model(contestant.candidate.model)) / median,
         agreement=agreement,
         comparable=agreement is not None,
     )

@@ -12,7 +12,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 
 from flair_bench.errors import ModelError
 from flair_bench.figures import (
@@ -26,6 +25,7 @@ from flair_bench.figures import (
 from flair_bench.measure.engines import Choice, opened, probe
 from flair_engine.inference.onnx_runtime import open_session
 from flair_engine.manifest import INPUT_NAME, ModelSpec, read_model_spec
+from flair_engine.model_file import load_model
 from flair_engine.tolerances import ENGINE_EQUAL
 from flair_export.graph.contract import LOGITS_NAME, with_logits
 from flair_export.proof.reference import reference_logits
@@ -125,7 +125,7 @@ def measure(
     if not usable:
         raise ModelError(f"no engine can run {model} here", "; ".join(missing.values()))
     *_, source = sources(spec, images)
-    twin = open_session(with_logits(onnx.load(model)).SerializeToString())
+    twin = open_session(with_logits(load_model(model)).SerializeToString())
     reference = Reference()
     with ExitStack() as stack:
         engines = {}

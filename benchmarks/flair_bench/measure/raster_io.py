@@ -9,7 +9,7 @@ from flair_bench.figures import RasterIoFigures
 from flair_bench.measure.memory import measure_memory
 from flair_bench.measure.reading import FORMATS, measure_reading
 from flair_bench.measure.writing import measure_writing
-from flair_engine.inference.base import available_cpus
+from flair_engine.system import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable

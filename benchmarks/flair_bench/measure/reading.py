@@ -16,11 +16,11 @@ from flair_bench.figures import GdalRatio, ReadingSpeed
 from flair_bench.measure.trivial_model import trivial_spec
 from flair_engine import Inputs, ModelSpec, ReadOptions
 from flair_engine.grid import Window, area_of, blocks
-from flair_engine.inference.base import available_cpus
 from flair_engine.manifest import tile_grid
 from flair_engine.reading.inputs import open_inputs
 from flair_engine.reading.schedule import MIN_ROWS, ReadCounter, panels
 from flair_engine.reading.strips import read_strips
+from flair_engine.system import available_cpus
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
-import onnx
-
 from flair_bench.data.rasters import write_raster
 from flair_bench.figures import ModelWork, NetworkSpeed, ThroughputFigures, WholeRun
 from flair_bench.measure.candidates import geometry_name, list_candidates
@@ -29,6 +27,7 @@ from flair_bench.yardstick.limits import higher, measure_limits
 from flair_bench.yardstick.networks import reference_network
 from flair_bench.yardstick.roofline import bounds
 from flair_engine.manifest import read_model_spec
+from flair_engine.model_file import load_model
 from flair_engine.tolerances import ENGINE_EQUAL
 from flair_export.graph.flops import gflop_per_tile
 
@@ -133,7 +132,7 @@ def _runners(
 
 
 def _work(model: Path) -> ModelWork:
-    spec, graph = read_model_spec(model), onnx.load(model)
+    spec, graph = read_model_spec(model), load_model(model)
     return ModelWork(
         geometry=geometry_name(spec),
         weights_sha256=spec.weights_sha256,

@@ -63,7 +63,7 @@ def tables(results: Sequence[Result]) -> str:
     """Return everything measured, machine by machine, then the machines nobody measured."""
     parts = []
     for result in results:
-        parts.append(f"## {result.machine.title}")
+        parts.append(f"## {_plain(result.machine.title)}")
         for section, chapter in chapters(result):
             parts += _chapter(section, chapter)
     parts += [
@@ -99,12 +99,13 @@ def _check_marker(kind: str, name: str, open_name: str | None, place: str) -> No
 
 def _chapter(section: Section[Any], chapter: Chapter) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in section.versions.items())
-    parts = [f"### {chapter.title}", chapter.lead]
+    parts = [f"### {chapter.title}", _plain(chapter.lead)]
     for table in chapter.tables:
-        parts += [f"{table.title}:", _table(table)]
+        parts += [f"{_plain(table.title)}:", _table(table)]
     if chapter.notes:
-        parts.append("\n".join(f"- {line}" for line in chapter.notes))
-    source = f"{section.date}, commit {section.commit}, `{section.command}`; {versions}."
+        parts.append("\n".join(f"- {_plain(line)}" for line in chapter.notes))
+    date, commit, command = section.date, section.commit, section.command.replace("`", "'")
+    source = f"{_plain(f'{date}, commit {commit}')}, `{command}`; {_plain(versions)}."
     return [*parts, f"Measured {source}"]
 
 
@@ -115,4 +116,9 @@ def _table(table: Table) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
+    return _plain(text).replace("|", r"\|")
+
+
+def _plain(text: str) -> str:
+    """Return a text in which nothing is HTML."""
+    return text.replace("<", "&lt;")

@@ -34,6 +34,7 @@ STYLE: Any = {
     "axes.edgecolor": GRAY,
     "axes.labelcolor": INK,
     "text.color": INK,
+    "text.parse_math": False,  # names are no formulas
     "xtick.color": INK,
     "ytick.color": INK,
 }

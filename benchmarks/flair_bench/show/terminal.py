@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as Drawing
 
 from flair_bench.show.chapters.order import chapter
+from flair_engine.texts import shown
 
 if TYPE_CHECKING:
     from flair_bench.figures import Figures
@@ -21,20 +21,20 @@ PIPE_COLUMNS = 180
 
 def print_figures(figures: Figures) -> None:
     """Print what a measurement says."""
-    shown = chapter(figures)
-    click.echo(shown.lead)
-    for table in shown.tables:
+    said = chapter(figures)
+    click.echo(shown(said.lead))
+    for table in said.tables:
         _print_table(table)
-    for line in shown.notes:
-        click.echo(line)
+    for line in said.notes:
+        click.echo(shown(line))
 
 
 def _print_table(table: Table) -> None:
-    title = table.title
+    title = shown(table.title)
     drawn = Drawing(title=title, title_justify="left", min_width=min(len(title), 100))
     for position, column in enumerate(table.columns):
-        drawn.add_column(column, justify="right" if position else "left")
+        drawn.add_column(shown(column), justify="right" if position else "left")
     for row in table.rows:
-        drawn.add_row(*map(escape, row))
-    console = Console()
-    Console(width=None if console.is_terminal else PIPE_COLUMNS).print(drawn)
+        drawn.add_row(*map(shown, row))
+    width = None if Console().is_terminal else PIPE_COLUMNS
+    Console(width=width, markup=False, emoji=False).print(drawn)  # names are no markup

@@ -18,9 +18,9 @@ from affine import Affine
 from rasterio.windows import Window
 
 from flair_bench.figures import MachineLimits
-from flair_engine.inference.base import available_cpus
 from flair_engine.mapping.landcover import BLOCK_PX
 from flair_engine.reading.schedule import MIN_ROWS
+from flair_engine.system import available_cpus
 from flair_export.cards import GSD_M
 
 if TYPE_CHECKING:

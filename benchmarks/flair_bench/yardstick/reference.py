@@ -34,7 +34,7 @@ from flair_engine import Inputs, ReadOptions
 from flair_engine.command import SETTINGS, run_command
 from flair_engine.grid import area_of
 from flair_engine.inference.labelling import label_strips
-from flair_engine.manifest import output_bands, tile_grid
+from flair_engine.manifest import label_values, output_bands, tile_grid
 from flair_engine.mapping.landcover import BLOCK_PX
 from flair_engine.overlap import prefetched
 from flair_engine.reading.inputs import open_inputs
@@ -189,7 +189,8 @@ def run_best(
         crs=sheet.pixel_grid.crs, transform=sheet.pixel_grid.transform, compress="deflate",
         num_threads="all_cpus", **profile,
     ) as dataset:  # fmt: skip
-        for strip in label_strips(prefetched(strips), grid, slots, output_bands(spec)):
+        bands, values = output_bands(spec), label_values(spec)
+        for strip in label_strips(prefetched(strips), grid, slots, bands, values=values):
             place = strip.window
             where = Window(place.left, place.top, place.width, place.height)
             dataset.write(strip.outputs["labels"], window=where)
@@ -234,7 +235,7 @@ def command(
 
 def main() -> None:
     """Entry point of `python -m flair_bench.yardstick.reference`."""
-    run_command(command, "flair_bench.yardstick.reference", interrupted="interrupted")
+    run_command(command, "flair_bench.yardstick.reference")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ where the runtime or device is missing or refuses the model.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -105,13 +104,6 @@ class Request:
     """Called with lines people should read: what was chosen and why, what takes minutes."""
     status: Callable[[str], None] = silent
     """Called with lines that replace one another while something takes long."""
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs this process may use, which a container can make few."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def threads_text(threads: int) -> str:

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flair_engine.errors import EngineError
+from flair_engine.checking import check_counts, check_memory, check_run
+from flair_engine.errors import EngineError, RefusedModelError, first_line
 from flair_engine.inference.base import Request
 from flair_engine.inference.onnx_runtime import OrtBackend
 from flair_engine.inference.open_vino import OpenVinoBackend
@@ -36,6 +37,8 @@ def load(
 
     Raises EngineError.
     """
+    check_run(options)
+    check_memory(spec, options)
     request = Request(
         model=model,
         spec=spec,
@@ -62,7 +65,7 @@ def open_backend(request: Request, engine: EngineName = "auto") -> Backend:
     _check_options(request, engine)
     places = _places(request, engine)
     if len(places) == 1:
-        return places[0].open(replace(request, device=places[0].device))
+        return _opened(places[0], request)
     return _open_first(request, places)
 
 
@@ -71,10 +74,7 @@ def _check_options(request: Request, engine: EngineName) -> None:
     device = request.device
     if device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise EngineError(f"device {device} is unknown", "use cpu, cuda or cuda:N")
-    counts = {"batch": request.batch, "slots": request.slots, "threads": request.threads}
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise EngineError(f"{name} {count} does nothing", "use 1 or more")
+    check_counts(batch=request.batch, slots=request.slots, threads=request.threads)
     if request.precision is not None and engine != "openvino":
         raise EngineError(
             f"precision {request.precision} is for engine openvino alone, engine {engine} computes "
@@ -158,6 +158,8 @@ def _open_first(request: Request, places: Sequence[_Place]) -> Backend:
     failed: dict[str, EngineError] = {}
     for place in places:
         backend = _tried(place, request)
+        if isinstance(backend, RefusedModelError):
+            raise backend  # what other engines lack is beside the point
         if isinstance(backend, EngineError):
             failed[place.name] = backend
             continue
@@ -173,6 +175,18 @@ def _open_first(request: Request, places: Sequence[_Place]) -> Backend:
 
 def _tried(place: _Place, request: Request) -> Backend | EngineError:
     try:
-        return place.open(replace(request, device=place.device))
+        return _opened(place, request)
     except EngineError as error:
         return error
+
+
+def _opened(place: _Place, request: Request) -> Backend:
+    """Open a place. Raises EngineError, of memory that is not to be had too."""
+    try:
+        return place.open(replace(request, device=place.device))
+    except MemoryError as error:
+        raise EngineError(
+            f"no memory for batch {request.batch or 'of the engine'} x slots {request.slots} on "
+            f"{place.name} ({first_line(error)})",
+            "use a smaller --batch",
+        ) from error

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from flair_engine.errors import InferenceError
 from flair_engine.inference.stream import stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from flair_engine.grid import Grid, Window
     from flair_engine.inference.base import Slot
@@ -60,13 +61,17 @@ def label_strips(
     slots: Sequence[Slot],
     output_bands: Mapping[str, int],
     is_wanted: Callable[[int, int], bool] | None = None,
+    *,
+    values: Collection[int],
 ) -> Iterator[LabelledStrip]:
     """Run the tiles of every strip and put the cores together, cut at the raster's edge.
 
-    `output_bands` says how many bands each output has. A core (i, j) that is not wanted or has no
-    valid pixel is not inferred; pixels that are not valid become 0.
+    `output_bands` says how many bands each output has, `values` which labels there can be (see
+    `manifest.label_values`). A core (i, j) that is not wanted or has no valid pixel is not
+    inferred; pixels that are not valid become 0. Raises InferenceError for another label.
     """
-    return _put_together(stream(_taken_apart(strips, grid, is_wanted), slots), output_bands)
+    labelled = stream(_taken_apart(strips, grid, is_wanted), slots)
+    return _put_together(_checked(labelled, values), output_bands)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +113,25 @@ def _taken_apart(
                 ends_strip=j == wanted[-1][0],
             )
             yield destination, strip.tile(j)
+
+
+def _checked(
+    labelled: Iterable[tuple[_Destination, Mapping[str, np.ndarray]]], values: Collection[int]
+) -> Iterator[tuple[_Destination, Mapping[str, np.ndarray]]]:
+    """Pass on what a model says. Raises InferenceError for a label that is none of `values`."""
+    low, high = min(values), max(values)
+    gaps = sorted({*range(low, high)} - {*values})
+    for destination, found in labelled:
+        if "labels" in found:
+            labels = found["labels"]
+            # Each comparison is a pass of some 10 GB/s; looking labels up in a table is none.
+            if labels.min() < low or labels.max() > high or any((labels == g).any() for g in gaps):
+                stranger = next(v for v in np.unique(labels).tolist() if v not in values)
+                raise InferenceError(
+                    f"the model answers label {stranger}, which its manifest does not say it can",
+                    "export the checkpoint again with flair-export",
+                )
+        yield destination, found
 
 
 def _put_together(

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flair_engine.errors import EngineError, first_line
+from flair_engine.errors import EngineError, RefusedModelError, first_line
 from flair_engine.inference.base import (
     CPU_BATCH,
     CPU_INFERENCES,
-    available_cpus,
     batch_shape,
     failed_batch,
     threads_text,
 )
 from flair_engine.inference.clock import Clock
 from flair_engine.manifest import INPUT_NAME
+from flair_engine.system import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,7 +146,8 @@ def open_session(
         session = runtime.InferenceSession(source, options, providers=providers)
     except Exception as error:  # the runtime's own classes have no other common base
         name = "the model" if isinstance(model, bytes) else model
-        raise EngineError(
+        kind = RefusedModelError if device == "cpu" else EngineError
+        raise kind(
             f"{name}: ONNX Runtime {runtime.__version__} refuses it ({first_line(error)})",
             "export it again, or install a newer onnxruntime",
         ) from error

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flair_engine.errors import EngineError
+from flair_engine.errors import EngineError, RefusedModelError
 from flair_engine.inference.base import (
     CPU_BATCH,
     CPU_INFERENCES,
-    available_cpus,
     batch_shape,
     failed_batch,
     threads_text,
 )
 from flair_engine.inference.clock import Clock
 from flair_engine.manifest import INPUT_NAME, ModelSpec
+from flair_engine.system import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -205,7 +205,7 @@ def _compiled(
         network.reshape({INPUT_NAME: list(shape)})
         return core.compile_model(network, DEVICE, options)
     except Exception as error:  # the runtime raises nothing but RuntimeError, for everything
-        raise EngineError(
+        raise RefusedModelError(
             f"{model}: OpenVINO refuses it ({_one_line(error)})",
             "export it again, or install a newer openvino",
         ) from error

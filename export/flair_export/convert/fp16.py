@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import onnx
-
-from flair_engine.manifest import read_model_spec
+from flair_engine.manifest import spec_of
+from flair_engine.model_file import load_model
 from flair_engine.tolerances import FP16_FILE_EQUAL
 from flair_export.convert.fp16_graph import largest_activations, to_fp16
 from flair_export.errors import ExportError
@@ -53,9 +52,9 @@ def convert_to_fp16(
     Raises ExportError where labels differ too much (`output` is not trustworthy then), OptionError
     for a model that is not FP32, ImageError, and WriteError where the file cannot be written.
     """
-    spec = read_model_spec(model)
+    full = load_model(model)
+    spec = spec_of(full, str(model))
     check_images(images, spec.bands)
-    full = onnx.load(str(model))
     to_fp16(full)  # refuses what cannot be converted before the long work
     status("measuring activations")
     largest = largest_activations(full, _measured(spec, images))

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import onnx
-
-from flair_engine.manifest import attach_manifest, read_model_spec
+from flair_engine.manifest import attach_manifest, spec_of
+from flair_engine.model_file import load_model
 from flair_engine.tolerances import INT8_FILE_EQUAL
 from flair_export.convert.int8_graph import quantized_tensors, to_int8
 from flair_export.convert.ranges import measured_ranges
@@ -56,9 +55,9 @@ def convert_to_int8(
     OptionError where `model` cannot be converted, WriteError, and ExportError where labels differ
     too much; `output` is not trustworthy then.
     """
-    spec = read_model_spec(model)
+    full = load_model(model)
+    spec = spec_of(full, str(model))
     check_images((*calibrate, *images), spec.bands)
-    full = onnx.load(str(model))
     names = quantized_tensors(full)  # refuses what cannot be converted before the long work
     measured, others = calibration(spec, calibrate)
     ranges = measured_ranges(full, names, _shown(measured, status))

@@ -1,9 +1,10 @@
 """Figures in texts are those of the committed results, and a changed one is found."""
 
+import re
 from dataclasses import replace
 
 import pytest
-from doubles.figures import CPU, EVERY_KIND, result_of, throughput
+from doubles.figures import CPU, EVERY_KIND, result_of, throughput, with_mark
 from doubles.paths import COMMITTED, ROOT
 
 from flair_bench.errors import MarkerError
@@ -77,6 +78,16 @@ def test_a_bar_in_a_cell_does_not_end_it():
     figures = throughput()
     runs = {"ort | x": figures.runs["ort"]}
     assert r"| ort \| x fp32 512-128 |" in tables([result_of(strange, replace(figures, runs=runs))])
+
+
+@pytest.mark.parametrize("make", EVERY_KIND)
+@pytest.mark.parametrize("mark", ["<script>", "`<script>", "<!-- end: figures tables -->"])
+def test_no_text_of_a_result_file_is_html(make, mark):
+    written = tables([with_mark(result_of(CPU, make()), mark)])
+    assert "&lt;" in written
+    outside_code = re.sub(r"`[^`\n]*`", "", written)
+    assert "<" not in outside_code
+    assert not any(map(MARKER.fullmatch, written.splitlines()))
 
 
 @pytest.mark.parametrize(

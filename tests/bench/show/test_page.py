@@ -1,11 +1,13 @@
 """The page holds what was measured, and says of the rest that it was not."""
 
 import re
+from collections import Counter
+from html.parser import HTMLParser
 
 import pytest
-from doubles.figures import CPU, EVERY_KIND, result_of, throughput
+from doubles.figures import CPU, EVERY_KIND, result_of, throughput, with_mark
 
-from flair_bench.results import Result
+from flair_bench.results import Result, load
 from flair_bench.show.page import check_page, html
 from flair_engine.errors import OutputError
 
@@ -36,6 +38,43 @@ def test_the_page_is_self_contained_and_holds_every_chapter():
     ]  # fmt: skip
     assert "openvino bf16: not available here: this CPU has none" in page
     assert "<caption>Scores by class and their means</caption>" in page
+
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&lt;|`$\\frac{"
+
+
+class Tags(HTMLParser):
+    """What a browser sees: the tags with their attributes, and the text."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text = Counter(), ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags[tag, tuple(name for name, _ in attrs)] += 1
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def parsed(page):
+    tags = Tags()
+    tags.feed(page)
+    return tags
+
+
+@pytest.mark.parametrize("make", EVERY_KIND)
+def test_no_text_of_a_result_file_is_html(make, tmp_path):
+    """Every text ends in what would be tags and attributes, formulas and cells."""
+    plain = result_of(CPU, make())
+    with_mark(plain, HOSTILE).save(tmp_path / "hostile.json")
+    hostile = load(tmp_path / "hostile.json")
+    assert hostile == with_mark(plain, HOSTILE)
+    found, usual = parsed(html([hostile])), parsed(html([plain]))
+    assert {tag for tag, _ in found.tags} <= {tag for tag, _ in usual.tags}
+    assert {names for _, names in found.tags} <= {names for _, names in usual.tags}
+    assert "script" not in {tag for tag, _ in found.tags}
+    assert HOSTILE in found.text
 
 
 def test_a_page_of_nothing_is_a_page():

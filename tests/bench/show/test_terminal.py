@@ -1,6 +1,7 @@
 """The terminal shows every row whole, also through a pipe."""
 
-from doubles.figures import EVERY_KIND, geometries
+import pytest
+from doubles.figures import EVERY_KIND, geometries, with_mark
 
 from flair_bench.show.chapters.order import chapter
 from flair_bench.show.terminal import print_figures
@@ -21,3 +22,11 @@ def test_no_cell_is_cut_in_a_pipe(capsys):
         for table in chapter(make()).tables:
             for row in table.rows:
                 assert all(cell in printed for cell in row), row
+
+
+@pytest.mark.parametrize("make", EVERY_KIND)
+def test_names_are_no_markup_and_no_commands_of_the_terminal(capsys, make):
+    print_figures(with_mark(make(), "[/] [red] :smile: \x1b[2J"))
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert r"[/] [red] :smile: \x1b[2J" in printed

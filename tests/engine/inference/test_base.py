@@ -1,14 +1,7 @@
 import pytest
 
-from flair_engine.inference.base import available_cpus, batch_shape, threads_text
+from flair_engine.inference.base import batch_shape, threads_text
 from flair_engine.manifest import read_model_spec
-
-
-def test_the_cpus_of_the_process_are_counted(monkeypatch):
-    assert available_cpus() >= 1
-    monkeypatch.delattr("os.sched_getaffinity", raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert available_cpus() == 1
 
 
 @pytest.mark.parametrize(("threads", "text"), [(1, "1 CPU thread"), (2, "2 CPU threads")])

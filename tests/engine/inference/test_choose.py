@@ -2,9 +2,10 @@
 
 import sys
 
+import onnx
 import pytest
 
-from flair_engine.errors import EngineError
+from flair_engine.errors import EngineError, RefusedModelError
 from flair_engine.inference import onnx_runtime
 from flair_engine.inference.base import Request
 from flair_engine.inference.choose import open_backend
@@ -115,6 +116,30 @@ def test_a_silent_request_says_nothing(tiny_path, capfd):
 def test_options_that_mean_nothing(ask, tiny_path, options, message):
     with pytest.raises(EngineError, match=message):
         ask(tiny_path, **options)
+
+
+def test_a_model_that_is_refused_is_told_alone(no_cuda, ask, tiny_path, tmp_path):
+    """What other engines lack, and how to install them, is beside the point."""
+    model = onnx.load(tiny_path)
+    for node in model.graph.node:
+        if node.op_type == "Slice":
+            node.input[1] = "absent"
+    onnx.save(model, tmp_path / "bad.onnx")
+    with pytest.raises(RefusedModelError, match="^.*bad.onnx: ONNX Runtime .* refuses it") as error:
+        ask(tmp_path / "bad.onnx")
+    assert "pip " not in str(error.value)
+
+
+def test_memory_that_is_not_to_be_had(ask, tiny_path, monkeypatch):
+    def no_memory(_):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr(onnx_runtime, "OrtSlot", no_memory)
+    with pytest.raises(
+        EngineError,
+        match=r"^no memory for batch 7 x slots 2 on ort on cpu \(Unable to allocate 9 TiB\): use a",
+    ):
+        ask(tiny_path, "ort", device="cpu", batch=7)
 
 
 def test_cuda_that_was_asked_for_is_not_replaced(no_cuda, ask, tiny_path):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from doubles.fake_slot import FakeSlot
 
+from flair_engine.errors import InferenceError
 from flair_engine.grid import Grid, Window
 from flair_engine.inference.labelling import label_strips
 
 TILE_PX = 32
+ANY = range(256)
 
 
 class CoreSlot(FakeSlot):
@@ -79,7 +81,7 @@ def labelled(grid, strips, slots=2, batch=3, selected=None):
     log = []
     buffers = [CoreSlot(log, grid.core_px, batch) for _ in range(slots)]
     wanted = None if selected is None else lambda i, j: selected[i, j]
-    found = list(label_strips(strips, grid, buffers, {"labels": 1}, wanted))
+    found = list(label_strips(strips, grid, buffers, {"labels": 1}, wanted, values=ANY))
     assert [strip.i for strip in found] == list(range(grid.rows))
     for strip in found:
         assert strip.outputs["labels"].shape == (1, strip.window.height, strip.window.width)
@@ -126,7 +128,9 @@ def test_cores_are_asked_for_by_their_place_in_the_grid(grid):
         return j == 2
 
     strips = strips_of(grid, cores=range(1, 3))
-    found = label_strips(strips, grid, [CoreSlot([], grid.core_px)], {"labels": 1}, is_wanted)
+    found = label_strips(
+        strips, grid, [CoreSlot([], grid.core_px)], {"labels": 1}, is_wanted, values=ANY
+    )
     labels = np.concatenate([strip.outputs["labels"][0] for strip in found])
     assert asked == [(i, j) for i in range(grid.rows) for j in (1, 2)]
     assert not labels[:, :16].any()
@@ -140,7 +144,7 @@ def test_outputs_of_several_bands_are_put_together_too(grid):
             return {"labels": labels, "probabilities": np.stack([labels, labels + 1], axis=1)}
 
     bands = {"labels": 1, "probabilities": 2}
-    found = label_strips(strips_of(grid), grid, [Two([], grid.core_px)], bands)
+    found = label_strips(strips_of(grid), grid, [Two([], grid.core_px)], bands, values=ANY)
     whole = np.concatenate([strip.outputs["probabilities"] for strip in found], axis=1)
     assert (whole == [expected(grid), expected(grid) + 1]).all()
 
@@ -155,7 +159,7 @@ def test_a_strip_is_done_with_its_last_tile_and_none_is_read_further_ahead(grid)
             yield strip
 
     slots = [CoreSlot([], grid.core_px, batch=grid.cols) for _ in range(2)]
-    found = label_strips(strips(), grid, slots, {"labels": 1})
+    found = label_strips(strips(), grid, slots, {"labels": 1}, values=ANY)
     assert read == []
     for ahead in ([0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]):
         next(found)
@@ -172,6 +176,28 @@ def test_pixels_are_let_go_once_their_batch_is_under_way(grid):
             del strip
 
     slots = [CoreSlot([], grid.core_px, batch=grid.cols) for _ in range(2)]
-    for _ in label_strips(strips(), grid, slots, {"labels": 1}):
+    for _ in label_strips(strips(), grid, slots, {"labels": 1}, values=ANY):
         gc.collect()
         assert len(alive) <= 1
+
+
+@pytest.mark.parametrize(
+    ("values", "stranger"),
+    [([*range(1, 20)], 20), ([*range(2, 30)], 1), ([1, 2, 3, 5, *range(7, 256)], 4)],
+)
+def test_a_label_that_the_manifest_does_not_have_ends_the_run(grid, values, stranger):
+    """Labels are 1, 2, 3 and so on: above all values, below them, between them."""
+    slots = [CoreSlot([], grid.core_px)]
+    found = label_strips(strips_of(grid), grid, slots, {"labels": 1}, values=values)
+    with pytest.raises(InferenceError, match=f"the model answers label {stranger}, which its"):
+        list(found)
+
+
+def test_labels_of_the_manifest_pass_beside_its_gaps(grid):
+    last = number(grid, grid.rows - 1, grid.cols - 1)
+    strips = (strip for strip in strips_of(grid) if strip.i >= 3)
+    first = number(grid, 3, 0)
+    values = {1, 7, *range(first, last + 1), 200}
+    found = label_strips(strips, grid, [CoreSlot([], grid.core_px)], {"labels": 1}, values=values)
+    labels = np.concatenate([strip.outputs["labels"][0] for strip in found])
+    assert set(np.unique(labels)) == set(range(first, last + 1))

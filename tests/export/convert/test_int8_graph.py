@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from flair_engine.manifest import spec_of
+from flair_engine.model_file import check_model
 from flair_export.cards import CARDS
+from flair_export.convert.fp16_graph import to_fp16
 from flair_export.convert.int8_graph import (
     RANGE_FACTOR,
     WEIGHT_MAX,
@@ -159,6 +161,8 @@ def test_every_architecture_is_computed_in_int8(name):
     shape = (2, card.band_count, 64, 64)
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     found = quantized(model, image)
+    for graph in (whole, model, found.model, to_fp16(model).model):
+        check_model(graph, name)  # the engine knows every operator
     assert len(found.int8) >= len(found.kept_fp32)
     assert (labels_of(found.model, image) == labels_of(model, image)).mean() > 0.7
     assert gflop_per_tile(found.model) == pytest.approx(gflop_per_tile(model))

@@ -51,6 +51,10 @@ def spoil_weights(model: onnx.ModelProto) -> None:
     model.graph.initializer[0].external_data.add(key="location", value="weights.bin")
 
 
+def spoil_operator(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Loop", ["", "true"], ["again"]))
+
+
 def spoil_node(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Relu", ["nowhere"], ["somewhere"]))
 
@@ -69,7 +73,8 @@ def spoil_manifest(model: onnx.ModelProto) -> None:
     [
         (spoil_opset, "operator sets are {'': 18}"),
         (spoil_ir, "IR version is 10"),
-        (spoil_weights, "weights lie outside"),
+        (spoil_weights, "weights lie in another file"),
+        (spoil_operator, r"operators that no model of flair-export has \(Loop\)"),
         (spoil_node, "not valid ONNX"),
         (spoil_input, "not what the engine reads"),
         (spoil_manifest, "reads back differently"),

@@ -2,32 +2,43 @@
 
 A plan runs only on the TensorRT release and the kind of GPU it was built with, and can hold code
 that is executed: so it is found by everything it depends on, its bytes are checked against the
-sidecar before use, and a folder that somebody else could write to is refused.
+sidecar before use, a folder that somebody else could write to or replace is refused, and so is
+each file: it has to be a file, no link, of this user or root, that nobody else may write to.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
 import stat
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import filelock
+
 from flair_engine.agreement import Agreement
+from flair_engine.bounded_json import parse
 from flair_engine.durable import write_whole
 from flair_engine.errors import EngineError
+from flair_engine.system import (
+    cache_folder,
+    open_no_follow,
+    others_may_replace,
+    others_may_write,
+    owner_is_trusted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 PLAN_SCHEMA = 1
 """Raised with any change of a sidecar's fields or their meaning; a plan with a sidecar of another
 schema, or of none, is built again."""
-WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+SIDECAR_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +107,10 @@ class NoPlan:
     """For people, as the end of a sentence."""
 
 
+class DistrustedError(Exception):
+    """A file in the cache that somebody else may have made; said for people."""
+
+
 class PlanCache:
     """Plans in `folder`, which is made if need be.
 
@@ -103,13 +118,13 @@ class PlanCache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = _own_folder(folder or default_folder())
+        self.folder = _own_folder(folder)
 
     def find(self, key: PlanKey) -> CachedPlan | NoPlan:
         """Return the plan for `key`, or why there is none."""
         sidecar, path = self._path(key, ".json"), self._path(key, ".plan")
         try:
-            description = json.loads(sidecar.read_bytes())
+            description = parse(_read(sidecar), largest_bytes=SIDECAR_BYTES)
             if description.get("schema") != PLAN_SCHEMA:
                 return NoPlan(why=f"{sidecar} was made by another version of flair-engine")
             difference = key.difference(description["key"])
@@ -117,14 +132,18 @@ class PlanCache:
             facts = PlanFacts.from_json(description["facts"])
         except FileNotFoundError:
             return NoPlan(why=self._nearest(key))
+        except (DistrustedError, OSError) as error:
+            return NoPlan(why=_not_used(sidecar, error))
         except (ValueError, KeyError, TypeError, AttributeError):
             return NoPlan(why=f"{sidecar} is damaged")
         if difference:
             return NoPlan(why=f"{sidecar} is of another plan ({difference})")
         try:
-            plan = path.read_bytes()
+            plan = _read(path)
         except FileNotFoundError:
             return NoPlan(why=f"{sidecar} has no plan beside it")
+        except (DistrustedError, OSError) as error:
+            return NoPlan(why=_not_used(path, error))
         if _sha256(plan) != plan_sha256:
             return NoPlan(why=f"{path} is truncated or changed (SHA-256 differs)")
         return CachedPlan(plan=plan, facts=facts)
@@ -145,10 +164,10 @@ class PlanCache:
         return self._path(key, ".plan")
 
     def timings(self, key: PlanKey) -> bytes:
-        """Return the timing cache of the key's release and GPU; empty where there is none."""
+        """Return the timing cache of the key's release and GPU; empty where none is to be used."""
         try:
-            return self._timings(key).read_bytes()
-        except FileNotFoundError:
+            return _read(self._timings(key))
+        except (DistrustedError, OSError):
             return b""
 
     def store_timings(self, key: PlanKey, timings: bytes) -> None:
@@ -158,16 +177,17 @@ class PlanCache:
     @contextmanager
     def locked(self, key: PlanKey, waiting: Callable[[], None]) -> Iterator[None]:
         """Let one process at a time build the plan of `key`; call `waiting` before waiting."""
-        with self._writing(), self._path(key, ".lock").open("wb") as lock:
+        lock = filelock.FileLock(self._path(key, ".lock"), mode=0o600)
+        with self._writing():
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
                 waiting()
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                yield  # the lock also goes with the process, should it die here
-            finally:
-                fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough where a child was forked
+                lock.acquire(timeout=-1)
+        try:
+            yield  # the lock also goes with the process, should it die here
+        finally:
+            lock.release()
 
     def _path(self, key: PlanKey, suffix: str) -> Path:
         return self.folder / f"{key.digest}{suffix}"
@@ -201,9 +221,8 @@ class PlanCache:
 
 
 def default_folder() -> Path:
-    """Return `flair-engine/plans` in the user's cache folder, after the XDG specification."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "flair-engine" / "plans"
+    """Return `flair-engine/plans` in the user's cache folder. Raises OSError without a home."""
+    return cache_folder() / "flair-engine" / "plans"
 
 
 def sha256_of(path: Path) -> str:
@@ -218,31 +237,73 @@ def _sha256(content: bytes) -> str:
 def _key_in(sidecar: Path) -> dict[str, Any]:
     """Return the key in a sidecar, empty where it cannot be read."""
     try:
-        return dict(json.loads(sidecar.read_bytes())["key"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return dict(parse(_read(sidecar), largest_bytes=SIDECAR_BYTES)["key"])
+    except (DistrustedError, OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _own_folder(folder: Path) -> Path:
-    """Make `folder` where it is absent, and refuse one in which others could place a plan."""
+def _read(path: Path) -> bytes:
+    """Return the bytes of a file that nobody but this user and root can have made.
+
+    What is checked is the file that is read, whatever its name stands for meanwhile. Raises
+    DistrustedError, FileNotFoundError, OSError.
+    """
     try:
+        descriptor = open_no_follow(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DistrustedError("is a symbolic link") from error
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise DistrustedError("is no regular file")
+        if not owner_is_trusted(status):
+            raise DistrustedError(f"belongs to user {status.st_uid}")
+        if others_may_write(status):
+            raise DistrustedError(f"can be written by others (mode {_mode(status)})")
+        return file.read()
+
+
+def _not_used(path: Path, error: DistrustedError | OSError) -> str:
+    """Say why a file is not used, as the end of a sentence."""
+    if isinstance(error, OSError):
+        return f"{path} cannot be read ({error.strerror or error})"
+    return f"{path} {error}, and plans can hold code"
+
+
+def _mode(status: os.stat_result) -> str:
+    return f"{stat.S_IMODE(status.st_mode):o}"
+
+
+def _own_folder(given: Path | None) -> Path:
+    """Make a folder where it is absent, and refuse one in which others could place a plan."""
+    try:
+        folder = given or default_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
+        above = dict.fromkeys((*folder.absolute().parents, *folder.resolve().parents))
+        parents = {parent: parent.stat() for parent in above}
     except OSError as error:
         raise EngineError(
-            f"{folder}: the folder for plans cannot be made ({error.strerror})",
+            f"{given or 'plans'}: the folder for plans cannot be made ({error.strerror})",
             "give a writable folder with --plan-cache",
         ) from error
-    if status.st_uid != os.geteuid():
+    if not owner_is_trusted(status):
         raise EngineError(
-            f"{folder}: belongs to user {status.st_uid}, not to you ({os.geteuid()}), and plans "
-            "can hold code",
+            f"{folder}: belongs to user {status.st_uid}, not to you, and plans can hold code",
             "give a folder of your own with --plan-cache",
         )
-    if status.st_mode & WRITABLE_BY_OTHERS:
+    if others_may_write(status):
         raise EngineError(
-            f"{folder}: others can write to it (mode {stat.S_IMODE(status.st_mode):o}), and plans "
-            "can hold code",
+            f"{folder}: others can write to it (mode {_mode(status)}), and plans can hold code",
             f"run chmod go-w {folder}, or give another folder with --plan-cache",
         )
+    for parent, status in parents.items():
+        if others_may_replace(status):
+            raise EngineError(
+                f"{folder}: lies in {parent}, where everybody can put another in its place "
+                f"(mode {_mode(status)}), and plans can hold code",
+                "give a folder elsewhere with --plan-cache",
+            )
     return folder

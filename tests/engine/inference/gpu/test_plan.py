@@ -75,7 +75,8 @@ def test_every_failing_call_is_one_line_and_keeps_no_plan(machine, ask, call):
 
 def test_a_graph_the_parser_refuses(machine, ask, fp16_path):
     model = onnx.load(fp16_path)
-    model.graph.node[2].op_type = "NoSuchOperator"
+    model.graph.node[2].op_type = "MatMul"  # with attributes it does not have
+    model.graph.node[2].attribute.add(name="strange", type=onnx.AttributeProto.INT)
     onnx.save(model, fp16_path)
     with pytest.raises(EngineError, match="refuses the ONNX graph .node 1: No importer registered"):
         ask()

@@ -1,16 +1,17 @@
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 
 from flair_engine.agreement import Agreement
 from flair_engine.errors import EngineError
+from flair_engine.inference.gpu import plan_cache
 from flair_engine.inference.gpu.plan_cache import (
     CachedPlan,
     NoPlan,
@@ -102,8 +103,9 @@ def test_a_renamed_pair_is_not_taken_for_another_plan(cache):
 
 
 def test_a_folder_of_somebody_else(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(EngineError, match=r"belongs to user \d+, not to you .*--plan-cache"):
+    monkeypatch.setattr("os.geteuid", lambda: 1)
+    os.chown(tmp_path, 2, -1)
+    with pytest.raises(EngineError, match=r"belongs to user 2, not to you, .*--plan-cache"):
         PlanCache(tmp_path)
 
 
@@ -122,12 +124,14 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 def test_a_read_only_folder_serves_and_refuses_a_new_plan(cache, monkeypatch):
     cache.store(KEY, b"plan", FACTS)
+    really = os.open
 
-    def refuse(*_args, **_kwargs):
-        raise OSError(30, "Read-only file system")
+    def refuse_to_make(path, flags, *more, **named):
+        if flags & os.O_CREAT:
+            raise OSError(30, "Read-only file system")
+        return really(path, flags, *more, **named)
 
-    monkeypatch.setattr(Path, "open", refuse)
-    monkeypatch.setattr(Path, "read_bytes", lambda path: os.read(os.open(path, os.O_RDONLY), 9999))
+    monkeypatch.setattr("os.open", refuse_to_make)
     assert isinstance(cache.find(KEY), CachedPlan)
     with pytest.raises(
         EngineError, match=r"cannot be kept there \(Read-only file system\): give a"
@@ -215,3 +219,130 @@ def test_plans_are_nobody_elses_to_write_whatever_the_umask(tmp_path):
         os.umask(before)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "plans").iterdir()}
     assert modes == {0o600}
+
+
+def test_a_folder_where_the_user_has_no_home(monkeypatch):
+    def no_home():
+        raise OSError(2, "the user has no home folder")
+
+    monkeypatch.setattr("flair_engine.inference.gpu.plan_cache.cache_folder", no_home)
+    with pytest.raises(EngineError, match=r"cannot be made \(the user has no home .*--plan-cache"):
+        PlanCache()
+
+
+def open_to_all(path):
+    path.chmod(0o666)
+
+
+def open_to_the_group(path):
+    path.chmod(0o620)
+
+
+def linked(path):
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def somebody_elses(path):
+    os.chown(path, 12345, -1)
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.mark.parametrize("suffix", [".plan", ".json"])
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (open_to_all, r"can be written by others \(mode 666\)"),
+        (open_to_the_group, r"can be written by others \(mode 620\)"),
+        (linked, "is a symbolic link"),
+        (a_pipe, "is no regular file"),
+        pytest.param(somebody_elses, "belongs to user 12345", marks=as_root),
+    ],
+)
+def test_a_file_that_others_may_have_made_is_not_used_but_replaced(cache, suffix, spoil, why):
+    path = cache.store(KEY, b"old", FACTS).with_suffix(suffix)
+    spoil(path)
+    found = cache.find(KEY)
+    assert isinstance(found, NoPlan)
+    assert re.search(f"{suffix} {why}, and plans can hold code", found.why)
+    kept = path.read_bytes() if spoil is linked else None
+    cache.store(KEY, b"new", FACTS)
+    assert cache.find(KEY).plan == b"new"
+    assert not path.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    if spoil is linked:
+        assert path.with_name("elsewhere").read_bytes() == kept
+
+
+@pytest.mark.parametrize("suffix", [".plan", ".json"])
+def test_a_folder_in_the_place_of_a_file(cache, suffix):
+    path = cache.store(KEY, b"old", FACTS).with_suffix(suffix)
+    a_folder(path)
+    assert f"{suffix} cannot be read (Is a directory)" in cache.find(KEY).why
+    with pytest.raises(EngineError, match="a plan cannot be kept there"):
+        cache.store(KEY, b"new", FACTS)
+
+
+@pytest.mark.parametrize("spoil", [open_to_all, linked, a_pipe, a_folder])
+def test_timings_that_others_may_have_made_are_not_used(cache, spoil):
+    cache.store_timings(KEY, b"timings")
+    assert cache.timings(KEY) == b"timings"
+    spoil(next(cache.folder.glob("*.timing")))
+    assert cache.timings(KEY) == b""
+
+
+def test_what_another_sidecar_says_counts_only_where_it_is_trusted(cache):
+    open_to_all(cache.store(KEY, b"plan", FACTS).with_suffix(".json"))
+    assert cache.find(replace(KEY, gpu="other")).why == "there is none yet"
+
+
+def test_the_file_that_is_checked_is_the_file_that_is_read(cache, monkeypatch):
+    """Its name stands for another file as soon as it is open."""
+    path = cache.store(KEY, b"plan", FACTS)
+    really = os.fstat
+
+    def swap(descriptor):
+        path.unlink(missing_ok=True)
+        path.write_bytes(b"another")
+        return really(descriptor)
+
+    found = plan_cache._read(path)
+    monkeypatch.setattr("os.fstat", swap)
+    assert plan_cache._read(path) == found == b"plan"
+
+
+@pytest.mark.parametrize(("mode", "refused"), [(0o777, True), (0o1777, False), (0o775, False)])
+def test_a_folder_below_one_that_everybody_may_write(tmp_path, mode, refused):
+    above = tmp_path / "above"
+    (above / "mine").mkdir(parents=True)
+    above.chmod(mode)
+    (tmp_path / "link").symlink_to(above / "mine")
+    for folder in (above / "mine" / "plans", tmp_path / "link" / "plans"):
+        if refused:
+            with pytest.raises(
+                EngineError, match=r"where everybody can put another .*--plan-cache"
+            ):
+                PlanCache(folder)
+        else:
+            PlanCache(folder)
+
+
+def test_where_users_have_no_numbers_modes_and_owners_say_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr(plan_cache, "cache_folder", None)  # the folder is given
+    tmp_path.chmod(0o777)
+    cache = PlanCache(tmp_path / "plans")
+    open_to_all(cache.store(KEY, b"plan", FACTS))
+    assert cache.find(KEY).plan == b"plan"

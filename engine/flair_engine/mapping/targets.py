@@ -63,6 +63,9 @@ def check_place(job: Job, outputs: Sequence[str]) -> None:
         raise OutputError(f"{output}: is a file, --per-input writes a folder", "name one")
     else:
         _check_folder(output, output)
+    folder = journal_folder(job)
+    if stands(folder) and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file where the run keeps its work", "move it away")
 
 
 def targets_per_input(

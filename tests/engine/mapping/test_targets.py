@@ -296,3 +296,9 @@ def test_places_a_report_cannot_be_put(tmp_path, monkeypatch):
     for name in ("new.json", "there.json"):
         with pytest.raises(OutputError, match=f"{name}: the report is not writable by you"):
             check_report(tmp_path / name)
+
+
+def test_a_file_where_the_run_keeps_its_work_is_refused(tmp_path):
+    (tmp_path / ".map.tif.flair-run").touch()
+    with pytest.raises(OutputError, match="is a file where the run keeps its work: move it away"):
+        check_place(job(tmp_path / "map.tif"), ("labels",))

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import filelock
 
-from flair_engine import system
+from flair_engine import bounded_json, system
 from flair_engine.durable import sync, sync_folder
 from flair_engine.errors import FlairError, OutputError, WriteError
 from flair_engine.mapping.run_lengths import count_packed, pack, unpack
@@ -477,8 +477,8 @@ def _strip_before(line: bytes) -> dict[str, Any] | None:
 def _json(text: bytes) -> dict[str, Any] | None:
     """Return the object that a text holds, None where it holds none."""
     try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError):
+        fields = bounded_json.parse(text)
+    except ValueError:
         return None
     return fields if isinstance(fields, dict) else None
 

@@ -16,6 +16,7 @@ from flair_engine.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from flair_engine.reading.inputs import Opened
     from flair_engine.work import Panel, Work
 
 BESIDE = (".aux.xml", ".ovr", ".qml")
@@ -98,6 +99,11 @@ def tags(work: Work) -> dict[str, str]:
         time = dt.datetime.fromtimestamp(int(epoch), dt.timezone.utc)
         found["TIFFTAG_DATETIME"] = f"{time:%Y:%m:%d %H:%M:%S}"
     return found
+
+
+def skipped_blocks(opened: Opened) -> set[tuple[str, int, int]]:
+    """Return the blocks that could not be decoded, files by the names that `sources` has."""
+    return {(str(fingerprint(file)[0]), top, left) for file, top, left in opened.skipped}
 
 
 def fingerprint(name: str) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flair_engine.grid import bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from flair_engine.grid import Window
     from flair_engine.tally import LandCover
@@ -114,20 +114,19 @@ def report_of(
     found: LandCover,
     *,
     started: str,
-    skipped_before: int,
+    skipped: Collection[object],
     start_up_s: float,
     wall_s: float,
 ) -> Report:
     """Return the report of work that is done, telling the user what is missing in the map.
 
-    `skipped_before` are blocks that could not be decoded before the run was resumed.
+    `skipped` are blocks that could not be decoded, of this run and of those it continues.
     """
-    skipped = skipped_before + work.opened.skipped_blocks
     spec, backend, opened, meters = work.spec, work.backend, work.opened, work.meters
     if meters.reading.missing:
         work.listener.notify(f"height is missing on {meters.reading.missing:,} px: counted as 0")
     if skipped:
-        work.listener.notify(f"{skipped} unreadable blocks skipped: nodata there")
+        work.listener.notify(f"{len(skipped)} unreadable blocks skipped: nodata there")
     if not found.pixels[1:].any():
         work.listener.notify("no pixel of the images is valid: the map holds nodata alone")
     classes = [entry for entry in spec.classes if found.pixels[entry.value]]
@@ -165,7 +164,7 @@ def report_of(
         nodata_pixels=int(found.pixels[0]),
         blocks_requested=meters.reading.blocks,
         blocks=opened.blocks,
-        skipped_blocks=skipped,
+        skipped_blocks=len(skipped),
         missing_height_pixels=meters.reading.missing,
         notices=tuple(meters.notices),
     )

@@ -101,7 +101,7 @@ def _done(work: Work, began: float) -> Report:
             work,
             found,
             started=journal.started,
-            skipped_before=journal.skipped_before,
+            skipped=journal.skipped | provenance.skipped_blocks(work.opened),
             start_up_s=loaded - began,
             wall_s=wall_s,
         )
@@ -194,7 +194,7 @@ def _stored_strips(
     """Read, label and store strips of a panel, each in a thread of its own; yield the stored."""
 
     def store(strip: LabelledStrip) -> None:
-        journal.append(panel.number, strip.i, strip.outputs, work.opened.skipped_blocks)
+        journal.append(panel.number, strip.i, strip.outputs, provenance.skipped_blocks(work.opened))
 
     meters = work.meters
     strips = read_strips(

@@ -11,7 +11,7 @@ from doubles.paths import ROOT
 from flair_bench.results import Machine, Result, Section
 from flair_engine.inference.gpu.plan_cache import PlanKey
 from flair_engine.manifest import ModelSpec
-from flair_engine.mapping.journal import Entry
+from flair_engine.mapping.records import Entry
 from flair_engine.report import Report
 from flair_export.cards import ACTIVE_12, ACTIVE_15, NOMENCLATURE
 

@@ -20,7 +20,7 @@ class BlockLayer:
         self.name = "blocks"
         self.reads = np.zeros((height, width), int)
         self.closed = self.closed_mine = 0
-        self.skipped_blocks = 0
+        self.skipped = set()
 
     def read(self, part, out_bhw=None):
         rows, cols = part.slices

@@ -94,7 +94,7 @@ def panel(number, sheet, rows, cols, size=(70, 53)):
     return Panel(number=number, sheet=sheet, cores=cores, selected=None)
 
 
-def work_of(*panels, sheets, skipped=0, heard=None):
+def work_of(*panels, sheets, heard=None):
     """A job that is done: of its opened inputs and engine only what a report tells."""
     meters = Meters()
 
@@ -106,7 +106,7 @@ def work_of(*panels, sheets, skipped=0, heard=None):
         job=SimpleNamespace(output="map.tif"),
         listener=Listener(notify=notify),
         spec=replace(SPEC, agreement_fp32=0.9),
-        opened=SimpleNamespace(sheets=sheets, skipped_blocks=skipped, blocks=7),
+        opened=SimpleNamespace(sheets=sheets, blocks=7),
         backend=SimpleNamespace(
             engine="ort",
             device="cpu",
@@ -135,8 +135,7 @@ def land_cover(**counts):
 def report_for(*panels, found=None, **changes):
     found = found or land_cover(n1=1)
     return report_of(
-        work_of(*panels, **changes), found, started="now", skipped_before=0, start_up_s=1.5,
-        wall_s=2.5,
+        work_of(*panels, **changes), found, started="now", skipped=(), start_up_s=1.5, wall_s=2.5,
     )  # fmt: skip
 
 
@@ -190,11 +189,11 @@ def test_classes_that_occur_have_pixels_and_hectares():
 
 def test_what_is_missing_in_the_map_is_told():
     sheet, heard = object(), []
-    work = work_of(panel(0, sheet, range(1), range(1)), sheets=[sheet], skipped=3, heard=heard)
+    work = work_of(panel(0, sheet, range(1), range(1)), sheets=[sheet], heard=heard)
     work.meters.reading.missing, work.meters.reading.blocks = 12_345, 9
     work.meters.notices.append("told before")
     report = report_of(
-        work, land_cover(n1=1), started="now", skipped_before=0, start_up_s=1, wall_s=1
+        work, land_cover(n1=1), started="now", skipped=range(3), start_up_s=1, wall_s=1
     )
     assert heard == [
         "height is missing on 12,345 px: counted as 0",
@@ -209,13 +208,3 @@ def test_nothing_is_told_of_a_whole_map():
     sheet, heard = object(), []
     report_for(panel(0, sheet, range(1), range(1)), sheets=[sheet], heard=heard)
     assert heard == []
-
-
-def test_what_was_skipped_before_the_run_was_resumed_is_told_too():
-    sheet, heard = object(), []
-    work = work_of(panel(0, sheet, range(1), range(1)), sheets=[sheet], skipped=3, heard=heard)
-    report = report_of(
-        work, land_cover(n1=1), started="now", skipped_before=2, start_up_s=1, wall_s=1
-    )
-    assert report.skipped_blocks == 5
-    assert heard == ["5 unreadable blocks skipped: nodata there"]

@@ -163,6 +163,30 @@ def test_what_cannot_be_read_may_be_skipped_after_all(mapped, files, tmp_path):
     assert (labels[: 2 * HEIGHT - 2] == expected(files[:2])[:-2]).all()
 
 
+def test_a_block_is_skipped_once_however_often_the_run_is_taken_up(mapped, files, tmp_path):
+    whole = files[2].read_bytes()
+    files[2].write_bytes(whole[: len(whole) // 2])
+    told, _ = mapped("at once.tif", on_error="skip")
+    for share in (0.6, 0.7, 0.8):
+        with pytest.raises(KeyboardInterrupt):
+            mapped(resume=True, on_error="skip", share=share)
+    assert mapped(resume=True, on_error="skip")[0] == told
+    assert (labels_of(tmp_path / "map.tif") == labels_of(tmp_path / "at once.tif")).all()
+
+
+def test_what_was_skipped_of_a_file_is_forgotten_once_it_is_fetched_again(mapped, files, tmp_path):
+    whole = files[2].read_bytes()
+    files[2].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(KeyboardInterrupt):
+        mapped(on_error="skip", share=0.9)
+    files[2].write_bytes(whole)
+    with pytest.raises(KeyboardInterrupt):  # taken back, and killed again
+        mapped(resume=True, on_error="skip", share=0.9)
+    told, _ = mapped(resume=True, on_error="skip")
+    assert not any("skipped" in line for line in told)
+    assert (labels_of(tmp_path / "map.tif") == expected(files)).all()
+
+
 def test_what_was_skipped_is_not_taken_for_read(mapped, files):
     whole = files[2].read_bytes()
     files[2].write_bytes(whole[: len(whole) // 2])

@@ -19,25 +19,32 @@ import threading
 import time
 import zlib
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 import filelock
 
-from flair_engine import bounded_json, system
+from flair_engine import system
 from flair_engine.durable import sync, sync_folder
 from flair_engine.errors import FlairError, OutputError, WriteError
-from flair_engine.mapping.run_lengths import count_packed, pack, unpack
+from flair_engine.mapping.records import (
+    JOURNAL_SCHEMA,
+    LINE_BYTES,
+    Entry,
+    fields_of,
+    line_of,
+    strip_before,
+    strip_record,
+)
+from flair_engine.mapping.run_lengths import count_packed, unpack
 from flair_engine.options import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
     from pathlib import Path
 
     import numpy as np
 
-JOURNAL_SCHEMA = 3
-"""Number of the layout of the file; CONTRIBUTING.md says when it goes up."""
+    from flair_engine.mapping.records import Skipped
 
 STRIPS_FILE = "strips.bin"
 LOCK_FILE = "lock"
@@ -45,9 +52,6 @@ JOURNAL_FILES = (STRIPS_FILE, LOCK_FILE)
 
 SOURCE = "source"
 """Part of an identity that may change: strips that saw an old file are dropped then."""
-
-LINE_BYTES = 2**26
-"""More than any line is: the fingerprints of 200,000 files. What is longer was spoilt."""
 
 DIGEST = re.compile("[0-9a-f]{64}")
 """A SHA-256, which says nothing to people."""
@@ -57,25 +61,6 @@ LONGEST_SAID = 200
 
 ON_ERROR = "on_error"
 """Part of an identity that may go from `stop` to `skip`: what was finished had no error."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """One record: one output of one strip."""
-
-    panel: int
-    """Number of the panel in the run."""
-    i: int
-    """Row of cores."""
-    name: str
-    """Output of the model."""
-    shape: tuple[int, ...]
-    length: int
-    """Bytes of packed pixels."""
-    crc32: int
-    """Of the packed pixels."""
-    skipped_blocks: int
-    """Blocks that could not be decoded, of all strips until then."""
 
 
 class AbandonedError(Exception):
@@ -108,8 +93,8 @@ class Journal(AbstractContextManager["Journal"]):
         """Files that are not those that finished strips were made of."""
         self.spoilt = False
         """Part of what was there was not whole, and has to be made again."""
-        self.skipped_before = 0
-        """Blocks that could not be decoded before the run was resumed."""
+        self.skipped: set[Skipped] = set()
+        """Blocks of the files as they are now that could not be decoded."""
         self._notify = notify
         # JSON turns tuples into lists: compare what will be read back.
         self._identity = json.loads(json.dumps(identity))
@@ -142,17 +127,25 @@ class Journal(AbstractContextManager["Journal"]):
             raise
 
     def append(
-        self, panel: int, i: int, outputs: Mapping[str, np.ndarray], skipped_blocks: int = 0
+        self,
+        panel: int,
+        i: int,
+        outputs: Mapping[str, np.ndarray],
+        skipped: Set[Skipped] = frozenset(),
     ) -> None:
-        """Put the outputs of a finished strip on disk; `skipped_blocks` of this process so far.
+        """Put the outputs of a finished strip on disk; `skipped` are blocks of this process so far.
 
         Raises WriteError.
         After one failure nothing more is taken: it would come to lie on what was half written.
         """
-        skipped = self.skipped_before + skipped_blocks
-        records = [_record(panel, i, name, array, skipped) for name, array in outputs.items()]
+        new = sorted(skipped - self.skipped)
+        records = [
+            strip_record(panel, i, name, array, () if number else new)
+            for number, (name, array) in enumerate(outputs.items())
+        ]
         self._put([part for _, line, packed in records for part in (line, packed)])
         with self._changed:
+            self.skipped.update(new)
             for entry, line, _ in records:
                 self._note(entry, self._end + len(line))
             self._changed.notify_all()
@@ -168,7 +161,7 @@ class Journal(AbstractContextManager["Journal"]):
         dropped = sorted(set(strips))
         if not dropped:
             return
-        lines = [_line({"dropped": list(strip)}) for strip in dropped]
+        lines = [line_of({"dropped": list(strip)}) for strip in dropped]
         self._put(lines)
         self._end += sum(map(len, lines))
         self._forget(dropped)
@@ -281,7 +274,7 @@ class Journal(AbstractContextManager["Journal"]):
             raise
 
     def _header(self) -> bytes:
-        return _line(
+        return line_of(
             {"schema": JOURNAL_SCHEMA, "started": self.started, "identity": self._identity}
         )
 
@@ -307,8 +300,8 @@ class Journal(AbstractContextManager["Journal"]):
                 ),
                 "run it as it was, or start again with --overwrite",
             )
-        before, now = known[SOURCE], self._identity[SOURCE]
-        self.changed = tuple(name for name in now if before.get(name) != now[name])
+        self.changed = _changed(known[SOURCE], self._identity[SOURCE])
+        self._forgive(self.changed)
         self._strips.truncate(self._end)
         sync(self._strips)
         self.drop(self._damaged)
@@ -330,20 +323,21 @@ class Journal(AbstractContextManager["Journal"]):
         size = os.fstat(self._strips.fileno()).st_size
         self._strips.seek(0)
         line = self._strips.readline(LINE_BYTES)
-        header = _fields(line)
-        self._check_layout(header or _strip_before(line))
+        header = fields_of(line)
+        self._check_layout(header or strip_before(line))
         if header is None:
             return None
         self.started = header["started"]
         identity: dict[str, Any] = header["identity"]
         self._end = len(line)
         while line := self._strips.readline(LINE_BYTES):
-            fields = _fields(line)
+            fields = fields_of(line)
             start = self._end + len(line)
             if fields is None or start + fields.get("length", 0) > size:
                 self.spoilt = True
                 break
             if "identity" in fields:
+                self._forgive(_changed(identity[SOURCE], fields["identity"][SOURCE]))
                 identity = fields["identity"]
                 self._end = start
             elif "dropped" in fields:
@@ -351,9 +345,9 @@ class Journal(AbstractContextManager["Journal"]):
                 self._damaged.discard(tuple(fields["dropped"]))
                 self._end = start
             else:
-                entry = Entry(**{**fields, "shape": tuple(fields["shape"])})
+                entry = Entry.of(fields)
                 self._note(entry, start)
-                self.skipped_before = max(self.skipped_before, entry.skipped_blocks)
+                self.skipped.update(entry.skipped)
                 if self._whole(entry, start) is None:
                     self._damaged.add((entry.panel, entry.i))
             self._strips.seek(self._end)
@@ -368,6 +362,10 @@ class Journal(AbstractContextManager["Journal"]):
                 f"this engine continues {JOURNAL_SCHEMA}",
                 "start again with --overwrite",
             )
+
+    def _forgive(self, files: Sequence[str]) -> None:
+        """Forget the blocks that could not be decoded of files that are others now."""
+        self.skipped = {block for block in self.skipped if block[0] not in set(files)}
 
     def _forget(self, strips: Iterable[tuple[int, ...]]) -> None:
         gone = set(strips)
@@ -400,6 +398,11 @@ class Journal(AbstractContextManager["Journal"]):
         self._reading.seek(start)
         packed = self._reading.read(entry.length)
         return packed if zlib.crc32(packed) == entry.crc32 else None
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the files whose fingerprints differ."""
+    return tuple(name for name in now if before.get(name) != now[name])
 
 
 def done_folder(folder: Path) -> Path:
@@ -438,49 +441,6 @@ def clear_finished(folder: Path, notify: Callable[[str], None] = silent) -> None
         return
     except OSError as error:
         notify(_left_over(folder, error))
-
-
-def _record(
-    panel: int, i: int, name: str, array: np.ndarray, skipped_blocks: int
-) -> tuple[Entry, bytes, bytes]:
-    packed = pack(array)
-    entry = Entry(
-        panel=panel,
-        i=i,
-        name=name,
-        shape=array.shape,
-        length=len(packed),
-        crc32=zlib.crc32(packed),
-        skipped_blocks=skipped_blocks,
-    )
-    return entry, _line(asdict(entry)), packed
-
-
-def _line(fields: Mapping[str, Any]) -> bytes:
-    """Return a line of the journal: JSON, a blank, its CRC-32 in eight hexadecimal digits."""
-    text = json.dumps(fields).encode()
-    return b"%b %08x\n" % (text, zlib.crc32(text))
-
-
-def _fields(line: bytes) -> dict[str, Any] | None:
-    """Return what a line of the journal says, None where it is not as it was written."""
-    text, _, crc32 = line.rpartition(b" ")
-    return _json(text) if crc32 == b"%08x\n" % zlib.crc32(text) else None
-
-
-def _strip_before(line: bytes) -> dict[str, Any] | None:
-    """Return the record of a strip of the layouts before this, which began with one."""
-    fields = _json(line)
-    return fields if fields and fields.keys() >= {"panel", "length"} else None
-
-
-def _json(text: bytes) -> dict[str, Any] | None:
-    """Return the object that a text holds, None where it holds none."""
-    try:
-        fields = bounded_json.parse(text)
-    except ValueError:
-        return None
-    return fields if isinstance(fields, dict) else None
 
 
 def _left_over(folder: Path, error: OSError) -> str:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
 import rasterio.shutil
 from affine import Affine
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.windows import Window as RasterioWindow
 
 from flair_engine.durable import publish
 from flair_engine.errors import WriteError, first_line
 from flair_engine.gdal import GDAL_ERRORS
-from flair_engine.grid import Window, blocks
+from flair_engine.grid import Window, blocks, ceil_div
 from flair_engine.mapping.journal import JOURNAL_FILES
 from flair_engine.mapping.legend import NODATA, category_names, qgis_style, rgba
 from flair_engine.mapping.standing import (
@@ -213,23 +214,33 @@ def _decorate(dataset: DatasetWriter, name: str, style: MapStyle) -> None:
 
 
 def _check_complete(path: Path) -> None:
-    """Raise OSError where a block did not reach the file.
+    """Raise OSError where a block did not reach the file, overviews included.
 
     GDAL's compression threads swallow a write that fails, so closing proves nothing.
     """
     size = path.stat().st_size
     with rasterio.open(path) as dataset:
         for band in range(1, dataset.count + 1):
-            for (row, col), _ in dataset.block_windows(band):
-                offset, length = _block_place(dataset, band, row, col)
-                if offset == 0 or offset + length > size:
-                    raise OSError(f"block ({row}, {col}) is not in the file")
+            for level in range(1 + len(dataset.overviews(band))):
+                for row, col in _block_numbers(dataset, 2**level):
+                    offset, length = _block_place(dataset, band, row, col, level)
+                    if offset == 0 or offset + length > size:
+                        raise OSError(f"block ({row}, {col}) is not in the file")
 
 
-def _block_place(dataset: DatasetReader, band: int, row: int, col: int) -> tuple[int, int]:
-    """Return offset and length of a block in its file, 0 where it has none."""
+def _block_numbers(dataset: DatasetReader, factor: int) -> Iterator[tuple[int, int]]:
+    """Return (row, column) of the blocks of an overview; factor 1 is the map itself."""
+    rows, cols = (ceil_div(ceil_div(edge_px, factor), BLOCK_PX) for edge_px in dataset.shape)
+    return product(range(rows), range(cols))
+
+
+def _block_place(
+    dataset: DatasetReader, band: int, row: int, col: int, level: int
+) -> tuple[int, int]:
+    """Return offset and length of a block in its file, 0 where it has none; level 0 is the map."""
+    overview = level - 1 if level else None
     place = (
-        dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band)
+        dataset.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=band, ovr=overview)
         for what in ("OFFSET", "SIZE")
     )
     offset, length = (int(value or 0) for value in place)
@@ -237,17 +248,22 @@ def _block_place(dataset: DatasetReader, band: int, row: int, col: int) -> tuple
 
 
 def _as_cog(path: Path, name: str) -> Path:
-    """Return a Cloud-Optimized copy; overviews show the most frequent class."""
+    """Return a Cloud-Optimized copy; overviews show the most frequent class.
+
+    They are made in the file that is copied, whose bands lie apart: GDAL's COG driver would make
+    those of all bands at once, over whole rows.
+    """
     cog = path.with_name(f"cog-{path.name}")
     try:
+        _build_overviews(path, Resampling.mode if name == "labels" else Resampling.average)
+        _check_complete(path)
         rasterio.shutil.copy(
             path,
             cog,
             driver="COG",
             compress="DEFLATE",
             blocksize=BLOCK_PX,
-            overview_resampling="MODE" if name == "labels" else "AVERAGE",
-            overviews="IGNORE_EXISTING",
+            overviews="FORCE_USE_EXISTING",
             bigtiff="IF_SAFER",
             num_threads="ALL_CPUS",
         )
@@ -261,6 +277,18 @@ def _as_cog(path: Path, name: str) -> Path:
             "check the free space of the disk, then continue with --resume",
         ) from error
     return cog
+
+
+def _build_overviews(path: Path, resampling: Resampling) -> None:
+    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"), rasterio.open(path, "r+") as dataset:
+        if factors := _overview_factors(max(dataset.shape)):
+            dataset.build_overviews(factors, resampling)
+
+
+def _overview_factors(edge_px: int) -> list[int]:
+    """Return the factors of overviews that a COG has: until one block shows all."""
+    count = max(0, (edge_px - 1) // BLOCK_PX).bit_length()
+    return [2**level for level in range(1, count + 1)]
 
 
 def _to_zero_based() -> np.ndarray:

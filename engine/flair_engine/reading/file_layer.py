@@ -16,7 +16,7 @@ from flair_engine.gdal import GDAL_ERRORS
 from flair_engine.grid import Window, WindowIndex, blocks, cut_at
 from flair_engine.options import silent
 from flair_engine.reading.files import no_file_left, open_dataset, too_many_files
-from flair_engine.reading.layers import Pixels
+from flair_engine.reading.layers import Pixels, SkippedBlock
 from flair_engine.reading.metres import possible
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class FileLayer(AbstractContextManager["FileLayer"]):
     """Bands of one dataset at a place on a grid, read through a handle per thread.
 
     `on_error` says what happens to a block that cannot be decoded: `stop` raises ReadError, `skip`
-    makes it invalid and counts it in `skipped_blocks`. `tell` is called once with what the user
+    makes it invalid and notes it in `skipped`. `tell` is called once with what the user
     should know of the values.
     """
 
@@ -58,7 +58,7 @@ class FileLayer(AbstractContextManager["FileLayer"]):
         self.count = len(choice.numbers)
         self.dtype: type[np.generic] = np.float32 if choice.metres else np.uint8
         self.block_px = info.block_px
-        self.skipped_blocks = 0
+        self.skipped: set[SkippedBlock] = set()
         known = [info.pasted[n - 1] for n in choice.numbers if n <= len(info.pasted)]
         self._pasted = [band for band in dict.fromkeys(known) if band is not None]
         """Where sources of a VRT lie, of bands that differ in it."""
@@ -208,12 +208,20 @@ class FileLayer(AbstractContextManager["FileLayer"]):
                     if smaller:
                         continue
                 with self._lock:
-                    self.skipped_blocks += 1
+                    self.skipped.add(self._block_of(piece))
                 out_bhw[:, rows, cols] = 0
                 lost_hw[rows, cols] = True
                 continue
             valid_hw[rows, cols] = True if valid is None else valid
         return Pixels(out_bhw, valid_hw, lost_hw)
+
+    def _block_of(self, piece: Window) -> SkippedBlock:
+        (height, width), top, left = self.block_px, self.window.top, self.window.left
+        return SkippedBlock(
+            file=self.name,
+            top=(piece.top - top) // height * height,
+            left=(piece.left - left) // width * width,
+        )
 
     def _pieces(self, part: Window) -> Iterator[Window]:
         """Yield the blocks of a window, those of a VRT cut where its sources begin and end."""

@@ -14,8 +14,9 @@ from flair_engine.options import silent
 from flair_engine.reading.layers import Pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 
+    from flair_engine.reading.layers import SkippedBlock
     from flair_engine.reading.mosaic import Mosaic
     from flair_engine.reading.strips import Strip
 
@@ -118,9 +119,9 @@ class HeightLayer:
         self._models = models
 
     @property
-    def skipped_blocks(self) -> int:
+    def skipped(self) -> Set[SkippedBlock]:
         """Blocks of either model that could not be decoded."""
-        return sum(model.skipped_blocks for model in self._models)
+        return set().union(*(model.skipped for model in self._models))
 
     def read(self, part: Window, out_bhw: np.ndarray | None = None) -> Pixels:
         """Return height counts uint8 [1, h, w] and where they are known; see Layer."""

@@ -42,12 +42,12 @@ from flair_engine.reading.told import (
 from flair_engine.reading.warp import layers_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence, Set
 
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Inputs, ReadOptions
     from flair_engine.reading.file_info import FileInfo
-    from flair_engine.reading.layers import GridSource, Layer
+    from flair_engine.reading.layers import GridSource, Layer, SkippedBlock
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,9 +77,9 @@ class Opened:
     """What is to be told of pixels read so far; many threads append."""
 
     @property
-    def skipped_blocks(self) -> int:
+    def skipped(self) -> Set[SkippedBlock]:
         """Blocks that could not be decoded and were left out."""
-        return sum(layer.skipped_blocks for layer in self._layers)
+        return set().union(*(layer.skipped for layer in self._layers))
 
     @property
     def blocks(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from flair_engine.grid import Window, WindowIndex, ceil_div, meeting
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence, Set
 
 
 class Pixels(NamedTuple):
@@ -23,6 +23,15 @@ class Pixels(NamedTuple):
     """bool [h, w], True where valid; None where all is."""
     lost_hw: np.ndarray | None = None
     """bool [h, w], True where pixels are not valid because they could not be decoded."""
+
+
+class SkippedBlock(NamedTuple):
+    """A block that could not be decoded."""
+
+    file: str
+    top: int
+    """Its first row in the file."""
+    left: int
 
 
 class Layer(Protocol):
@@ -52,7 +61,7 @@ class Layer(Protocol):
         """
 
     @property
-    def skipped_blocks(self) -> int:
+    def skipped(self) -> Set[SkippedBlock]:
         """Blocks that could not be decoded and were left out on request."""
 
     def close(self) -> None:
@@ -140,9 +149,9 @@ class ArrayLayer:
         return 1, self.window.width
 
     @property
-    def skipped_blocks(self) -> int:
-        """Return 0: nothing is decoded."""
-        return 0
+    def skipped(self) -> Set[SkippedBlock]:
+        """Return none: nothing is decoded."""
+        return frozenset()
 
     def read(self, part: Window, out_bhw: np.ndarray | None = None) -> Pixels:
         """Return a view, or a copy in `out_bhw`."""

@@ -12,9 +12,9 @@ from flair_engine.grid import Window, WindowIndex, bounds
 from flair_engine.reading.layers import Pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence, Set
 
-    from flair_engine.reading.layers import GridSource
+    from flair_engine.reading.layers import GridSource, SkippedBlock
 
 KEPT_OPEN = 8
 """Layers that a thread leaves open: a window lies on four of them where their corners meet, and the
@@ -34,9 +34,9 @@ class Mosaic:
         self._opened = threading.local()
 
     @property
-    def skipped_blocks(self) -> int:
+    def skipped(self) -> Set[SkippedBlock]:
         """Blocks that could not be decoded and were left out on request."""
-        return sum(source.skipped_blocks for source in self.sources)
+        return set().union(*(source.skipped for source in self.sources))
 
     def read(self, part: Window) -> Pixels:
         """Return the pixels of a window of the grid, anything where none is valid.

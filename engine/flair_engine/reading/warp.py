@@ -27,12 +27,12 @@ from flair_engine.reading.mosaic import Mosaic
 from flair_engine.reading.pixel_grid import PixelGrid, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence, Set
 
     from flair_engine.options import OnError
     from flair_engine.reading.bands import Chosen
     from flair_engine.reading.file_info import FileInfo
-    from flair_engine.reading.layers import GridSource
+    from flair_engine.reading.layers import GridSource, SkippedBlock
 
 WARP_PX = (256, 1024)
 """Pixels warped at once. Always the same ones: the sums of a pixel depend in their last bits on the
@@ -130,9 +130,9 @@ class WarpedLayer:
         self._scale = self._source_px_per_pixel()
 
     @property
-    def skipped_blocks(self) -> int:
+    def skipped(self) -> Set[SkippedBlock]:
         """Blocks that could not be decoded and were left out on request."""
-        return self._mosaic.skipped_blocks
+        return self._mosaic.skipped
 
     def read(self, part: Window, out_bhw: np.ndarray | None = None) -> Pixels:
         """Return the pixels of a window of the layer; see Layer."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 from doubles.paths import listing
+from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from rio_cogeo.cogeo import cog_validate
 
@@ -248,6 +249,36 @@ def test_a_block_that_gdal_failed_to_write_is_seen(write):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(OSError, match=r"block \(1, 1\) is not in the file"):
         landcover._check_complete(path)
+
+
+def test_a_block_of_an_overview_that_gdal_failed_to_write_is_seen(write):
+    path = write({"labels": labels(1024, 1024)})
+    landcover._build_overviews(path, Resampling.mode)
+    landcover._check_complete(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(OSError, match=r"block \(0, 0\) is not in the file"):
+        landcover._check_complete(path)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "factors"),
+    [(300, 511, []), (513, 20, [2]), (1024, 1025, [2, 4]), (2049, 530, [2, 4, 8])],
+)
+def test_overviews_go_on_until_one_block_shows_all(write, height, width, factors):
+    path = write(all_outputs(height, width), cog=True)
+    for name in ("labels", "confidence", "probabilities"):
+        with rasterio.open(output_path(path, name)) as dataset:
+            assert dataset.overviews(1) == factors
+        assert cog_validate(output_path(path, name)) == (True, [], [])
+
+
+def test_an_overview_of_probabilities_is_their_mean(write):
+    outputs = all_outputs(640, 512)
+    path = write(outputs, cog=True)
+    bands = outputs["probabilities"]
+    mean_bhw = bands.reshape(len(bands), 320, 2, 256, 2).mean((2, 4))
+    with rasterio.open(output_path(path, "probabilities"), overview_level=0) as dataset:
+        assert np.abs(dataset.read() - mean_bhw).max() <= 0.5
 
 
 def test_a_map_that_cannot_be_put_in_place(write, tmp_path):

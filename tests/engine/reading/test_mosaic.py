@@ -61,11 +61,11 @@ def test_the_first_valid_pixel_is_read(layers, data):
 
 def test_a_mosaic_is_what_its_sources_are():
     layers = [BlockLayer(np.ones((2, 4, 6), np.uint8), top=top, left=3) for top in (-5, 7)]
-    layers[1].skipped_blocks, layers[0].skipped_blocks = 3, 1
+    layers[1].skipped, layers[0].skipped = {("b", 0, 0), ("b", 0, 6)}, {("a", 0, 0)}
     mosaic = Mosaic(layers)
     assert mosaic.window == Window(top=-5, left=3, height=16, width=6)
     assert (mosaic.name, mosaic.count, mosaic.dtype) == ("blocks", 2, np.uint8)
-    assert mosaic.skipped_blocks == 4
+    assert mosaic.skipped == {("a", 0, 0), ("b", 0, 0), ("b", 0, 6)}
     mosaic.close()
     assert [layer.closed for layer in layers] == [1, 1]
 

@@ -46,6 +46,7 @@ ROOMS = {
         {"reading", "inference", "mapping"},
         {"work"},
         {"tally", "coverage", "provenance"},
+        {"contents"},
         {"report", "resuming"},
         {"run"},
         {"api"},

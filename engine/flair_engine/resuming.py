@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from flair_engine.contents import SeenFiles, is_other
 from flair_engine.errors import CompleteError, OutputError, ReadError
-from flair_engine.grid import Window, WindowIndex
 from flair_engine.mapping.journal import clear_finished
 from flair_engine.mapping.standing import RUN_TAG, map_tags, stands
 from flair_engine.mapping.targets import journal_folder, output_path
@@ -65,43 +64,29 @@ def drop_stale(work: Work, journal: Journal) -> None:
         )
     if not journal.changed:
         return
-    finished = journal.finished(work.spec.outputs)
-    stale = _seen_by(work, finished, set(journal.changed))
-    journal.drop(stale)
-    more = f" and {len(journal.changed) - 1} more" if len(journal.changed) > 1 else ""
-    work.listener.notify(
-        f"{journal.changed[0]}{more}: changed since the run began, "
-        f"{len(stale)} of {len(finished)} finished strips are made again"
-    )
-    journal.renew()
+    others = []
+    for name in journal.changed:
+        work.listener.status(f"comparing {name} with what it was")
+        others += [name] if is_other(name, journal) else []
+    if others:
+        finished = journal.finished(work.spec.outputs)
+        stale = _seen_by(work, finished, set(others))
+        journal.drop(stale)
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        work.listener.notify(
+            f"{others[0]}{more}: changed since the run began, "
+            f"{len(stale)} of {len(finished)} finished strips are made again"
+        )
+    journal.renew(others)
 
 
 def _seen_by(
     work: Work, strips: Iterable[tuple[int, int]], changed: set[str]
 ) -> list[tuple[int, int]]:
     """Return the strips, by (panel, i), whose tiles reach a file that has changed."""
-    windows: defaultdict[int, list[Window]] = defaultdict(list)
-    for file, places in work.opened.places.items():
-        if fingerprint(file)[0] in changed:
-            for number, window in places:
-                windows[number].append(window)
-    index = {number: WindowIndex(found) for number, found in windows.items()}
-    number_of = {id(sheet): number for number, sheet in enumerate(work.opened.sheets)}
-    seen = []
-    for panel_number, i in strips:
-        panel = work.panels[panel_number]
-        sheet = number_of[id(panel.sheet)]
-        # A tile's width around it: what tiles reach beyond a core, and what is mirrored.
-        strip, reach = panel.cores.strip(i), panel.cores.grid.tile_px
-        around = Window(
-            top=strip.top - reach,
-            left=strip.left - reach,
-            height=strip.height + 2 * reach,
-            width=strip.width + 2 * reach,
-        )
-        if sheet in index and index[sheet].meeting(around):
-            seen.append((panel_number, i))
-    return seen
+    files = [file for file in work.opened.places if fingerprint(file)[0] in changed]
+    seen = SeenFiles(work, files)
+    return [(panel, i) for panel, i in strips if seen.of(work.panels[panel], i)]
 
 
 def check_unchanged(work: Work, before: Mapping[str, object]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flair_engine import provenance
 from flair_engine.agreement import TILES
+from flair_engine.contents import ContentLog
 from flair_engine.coverage import planned
 from flair_engine.errors import WriteError
 from flair_engine.inference.choose import load
@@ -93,8 +94,9 @@ def _done(work: Work, began: float) -> Report:
         drop_stale(work, journal)
         loaded = time.perf_counter()
         # The maps are assembled while strips come; the last rows wait for the last strips.
-        with alongside(lambda: _publish(work, journal), cancel=journal.abandon) as check:
-            _label(work, journal, check)
+        publishing = alongside(lambda: _publish(work, journal), cancel=journal.abandon)
+        with publishing as check, ContentLog(work, journal) as contents:
+            _label(work, journal, contents, check)
         found = tally(work, journal.counts("labels"))
         wall_s = time.perf_counter() - loaded
         report = report_of(
@@ -163,7 +165,7 @@ def _journal(work: Work) -> Journal:
     )
 
 
-def _label(work: Work, journal: Journal, check: Callable[[], None]) -> None:
+def _label(work: Work, journal: Journal, contents: ContentLog, check: Callable[[], None]) -> None:
     """Infer the strips that the journal does not have, and store them there.
 
     `check` raises where it is of no use to go on.
@@ -181,6 +183,7 @@ def _label(work: Work, journal: Journal, check: Callable[[], None]) -> None:
         with _stored_strips(work, panel, left_over, journal, heights) as strips:
             for strip in strips:
                 check()
+                contents.note(panel, strip.i)
                 done += strip.window.pixels
                 work.listener.progress(done, total)
     if heights and (warning := heights.warning()):

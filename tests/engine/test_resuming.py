@@ -13,6 +13,7 @@ from doubles.paths import TINY, listing
 from doubles.tiny_model import write_box_model
 
 from flair_engine import Inputs, MapOptions, ReadOptions, RunOptions, run, segment
+from flair_engine import contents as contents_of_files
 from flair_engine.errors import CompleteError, OutputError, ReadError
 from flair_engine.mapping.journal import Journal
 
@@ -95,9 +96,74 @@ def test_a_file_that_no_finished_strip_saw_costs_nothing(mapped, files, tmp_path
 
 def test_many_files_that_changed_are_one_line(mapped, files, interrupted, tmp_path):
     for path in files:
-        os.utime(path)
+        path.write_bytes(path.read_bytes() + b"0")
     (line,), _ = mapped(resume=True)
     assert f"{files[0]} and 3 more: changed since the run began" in line
+    assert (labels_of(tmp_path / "map.tif") == expected(files)).all()
+
+
+class AtOnce:
+    """Does what it is given in the caller's thread."""
+
+    def __init__(self, *_, **__):
+        self.done = []
+
+    def submit(self, function, *arguments):
+        self.done.append((function(*arguments), *arguments))
+
+    def shutdown(self, **_):
+        pass
+
+
+@pytest.fixture
+def known(mapped, tmp_path, monkeypatch):
+    """A run that has made three of four files' strips, and knows what the files held."""
+    monkeypatch.setattr(contents_of_files, "ThreadPoolExecutor", AtOnce)
+    with pytest.raises(KeyboardInterrupt):
+        mapped(share=0.75)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_files_that_were_touched_or_copied_again_cost_nothing(
+    mapped, files, known, tmp_path, copied
+):
+    for path in files:
+        if copied:
+            shutil.move(shutil.copy(path, tmp_path), path)
+        else:
+            os.utime(path)
+    told, made = mapped(resume=True)
+    assert told == []
+    assert made <= 5
+    assert (labels_of(tmp_path / "map.tif") == expected(files)).all()
+
+
+def test_other_pixels_of_the_same_size_are_a_change(mapped, files, known, tmp_path):
+    before = files[0].stat()
+    content = bytearray(files[0].read_bytes())
+    write(files[0], noise(2, HEIGHT, WIDTH, 9))
+    assert files[0].stat().st_size == before.st_size
+    assert files[0].read_bytes() != content
+    (line,), _ = mapped(resume=True)
+    assert line.startswith(f"{files[0]}: changed since the run began, 6 of ")
+    assert (labels_of(tmp_path / "map.tif") == expected(files)).all()
+
+
+def test_a_file_is_known_by_what_the_run_read(mapped, files, tmp_path, monkeypatch):
+    """One that was changed after its strips and before its content was taken is not."""
+    taken = contents_of_files.digest_of
+
+    def changed_before(name, stopped):
+        write(files[0], noise(2, HEIGHT, WIDTH, 9))
+        return taken(name, stopped)
+
+    monkeypatch.setattr(contents_of_files, "ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr(contents_of_files, "digest_of", changed_before)
+    with pytest.raises(KeyboardInterrupt):
+        mapped(share=0.75)
+    monkeypatch.undo()
+    (line,), _ = mapped(resume=True)
+    assert line.startswith(f"{files[0]}: changed since the run began, 6 of ")
     assert (labels_of(tmp_path / "map.tif") == expected(files)).all()
 
 
@@ -106,7 +172,7 @@ def test_a_run_killed_as_strips_are_taken_back_takes_them_back(
 ):
     write(files[0], noise(2, HEIGHT, WIDTH, 9))
 
-    def killed(_):
+    def killed(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Journal, "renew", killed)

@@ -90,7 +90,9 @@ class Journal(AbstractContextManager["Journal"]):
         self.folder = folder
         self.started = started
         self.changed: tuple[str, ...] = ()
-        """Files that are not those that finished strips were made of."""
+        """Files whose size or time is not that of those that finished strips were made of."""
+        self.contents: dict[str, str] = {}
+        """SHA-256 of files that finished strips were made of, of those where it is known."""
         self.spoilt = False
         """Part of what was there was not whole, and has to be made again."""
         self.skipped: set[Skipped] = set()
@@ -102,6 +104,7 @@ class Journal(AbstractContextManager["Journal"]):
         self._damaged: set[tuple[int, ...]] = set()
         self._end = 0
         self._failed = False
+        self._appending = threading.Lock()
         self.waited_s = 0.0
         """Seconds that `load` has waited for strips."""
         self._changed = threading.Condition()
@@ -143,12 +146,18 @@ class Journal(AbstractContextManager["Journal"]):
             strip_record(panel, i, name, array, () if number else new)
             for number, (name, array) in enumerate(outputs.items())
         ]
-        self._put([part for _, line, packed in records for part in (line, packed)])
-        with self._changed:
-            self.skipped.update(new)
-            for entry, line, _ in records:
-                self._note(entry, self._end + len(line))
-            self._changed.notify_all()
+        with self._appending:
+            self._put([part for _, line, packed in records for part in (line, packed)])
+            with self._changed:
+                self.skipped.update(new)
+                for entry, line, _ in records:
+                    self._note(entry, self._end + len(line))
+                self._changed.notify_all()
+
+    def note_content(self, file: str, sha256: str) -> None:
+        """Keep what a file holds that finished strips were made of. Raises WriteError."""
+        self._put_line({"content": [file, sha256]})
+        self.contents[file] = sha256
 
     @property
     def sources(self) -> Mapping[str, Any]:
@@ -158,20 +167,25 @@ class Journal(AbstractContextManager["Journal"]):
 
     def drop(self, strips: Iterable[tuple[int, ...]]) -> None:
         """Take back finished strips by (panel, i). Raises WriteError."""
-        dropped = sorted(set(strips))
-        if not dropped:
-            return
-        lines = [line_of({"dropped": list(strip)}) for strip in dropped]
-        self._put(lines)
-        self._end += sum(map(len, lines))
-        self._forget(dropped)
+        if dropped := sorted(set(strips)):
+            self._put_line({"dropped": [list(strip) for strip in dropped]})
+            self._forget(dropped)
 
-    def renew(self) -> None:
-        """Take the sources as they are now for those of the run. Raises WriteError."""
-        line = self._header()
-        self._put([line])
-        self._end += len(line)
+    def renew(self, others: Sequence[str] = ()) -> None:
+        """Take the sources as they are now for those of the run; `others` hold something else.
+
+        Raises WriteError.
+        """
+        self._put_line(self._header(others))
+        self._forgive(others)
         self.changed = ()
+
+    def _put_line(self, fields: Mapping[str, Any]) -> None:
+        """Append a record without pixels. Raises WriteError."""
+        line = line_of(fields)
+        with self._appending:
+            self._put([line])
+            self._end += len(line)
 
     def _put(self, parts: Sequence[bytes]) -> None:
         """Write at the end and put on disk. Raises WriteError."""
@@ -264,19 +278,22 @@ class Journal(AbstractContextManager["Journal"]):
     def _start(self) -> None:
         try:
             self._open("w+b")
-            line = self._header()
-            self._put([line])
-            self._end = len(line)
+            self._end = 0
+            self._put_line(self._header())
             sync_folder(self.folder)
         except BaseException:  # half a header is no run
             self._close_files()
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
 
-    def _header(self) -> bytes:
-        return line_of(
-            {"schema": JOURNAL_SCHEMA, "started": self.started, "identity": self._identity}
-        )
+    def _header(self, others: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the first record, or one that follows where files have changed since."""
+        return {
+            "schema": JOURNAL_SCHEMA,
+            "started": self.started,
+            "identity": self._identity,
+            "others": list(others),
+        }
 
     def _continue(self) -> bool:
         """Take over what is whole of the run that is there; return whether anything is.
@@ -300,8 +317,8 @@ class Journal(AbstractContextManager["Journal"]):
                 ),
                 "run it as it was, or start again with --overwrite",
             )
-        self.changed = _changed(known[SOURCE], self._identity[SOURCE])
-        self._forgive(self.changed)
+        before, now = known[SOURCE], self._identity[SOURCE]
+        self.changed = tuple(name for name in now if before.get(name) != now[name])
         self._strips.truncate(self._end)
         sync(self._strips)
         self.drop(self._damaged)
@@ -337,12 +354,16 @@ class Journal(AbstractContextManager["Journal"]):
                 self.spoilt = True
                 break
             if "identity" in fields:
-                self._forgive(_changed(identity[SOURCE], fields["identity"][SOURCE]))
+                self._forgive(fields["others"])
                 identity = fields["identity"]
                 self._end = start
+            elif "content" in fields:
+                file, self.contents[file] = fields["content"]
+                self._end = start
             elif "dropped" in fields:
-                self._forget([tuple(fields["dropped"])])
-                self._damaged.discard(tuple(fields["dropped"]))
+                dropped = {tuple(strip) for strip in fields["dropped"]}
+                self._forget(dropped)
+                self._damaged -= dropped
                 self._end = start
             else:
                 entry = Entry.of(fields)
@@ -364,8 +385,11 @@ class Journal(AbstractContextManager["Journal"]):
             )
 
     def _forgive(self, files: Sequence[str]) -> None:
-        """Forget the blocks that could not be decoded of files that are others now."""
-        self.skipped = {block for block in self.skipped if block[0] not in set(files)}
+        """Forget what was found of files that are others now."""
+        others = set(files)
+        self.skipped = {block for block in self.skipped if block[0] not in others}
+        for file in others:
+            self.contents.pop(file, None)
 
     def _forget(self, strips: Iterable[tuple[int, ...]]) -> None:
         gone = set(strips)
@@ -398,11 +422,6 @@ class Journal(AbstractContextManager["Journal"]):
         self._reading.seek(start)
         packed = self._reading.read(entry.length)
         return packed if zlib.crc32(packed) == entry.crc32 else None
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the files whose fingerprints differ."""
-    return tuple(name for name in now if before.get(name) != now[name])
 
 
 def done_folder(folder: Path) -> Path:

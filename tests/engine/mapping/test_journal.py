@@ -223,14 +223,18 @@ def test_blocks_of_a_file_that_has_changed_are_forgotten(tmp_path):
     after = {**IDENTITY, "source": {"a": [1, 1], "b": [1, 2]}}
     with open_journal(tmp_path, before) as journal:
         journal.append(0, 0, strip(1), {("a", 0, 0), ("b", 0, 0)})
-    for _ in range(2):
+        for name in "ab":
+            journal.note_content(name, f"of {name}")
+    for _ in range(2):  # killed before it is known whether it is another
         with open_journal(tmp_path, after, resume=True) as journal:
-            assert journal.skipped == {("a", 0, 0)}
+            assert journal.skipped == {("a", 0, 0), ("b", 0, 0)}
+            assert journal.contents == {"a": "of a", "b": "of b"}
     with open_journal(tmp_path, after, resume=True) as journal:
-        journal.renew()
+        journal.renew(["b"])
         journal.append(0, 1, strip(1), {("b", 9, 9)})
     with open_journal(tmp_path, after, resume=True) as journal:
         assert journal.skipped == {("a", 0, 0), ("b", 9, 9)}
+        assert journal.contents == {"a": "of a"}
 
 
 def test_an_unfinished_run_is_not_lost_by_accident(tmp_path):
@@ -403,7 +407,12 @@ def test_the_first_record_says_what_the_run_is(tmp_path):
         journal.append(0, 0, strip(1))
         ((text, crc32), _) = lines_of(tmp_path)
     identity = {**IDENTITY, "geometry": [512, 128]}
-    assert json.loads(text) == {"schema": JOURNAL_SCHEMA, "started": "first", "identity": identity}
+    assert json.loads(text) == {
+        "schema": JOURNAL_SCHEMA,
+        "started": "first",
+        "identity": identity,
+        "others": [],
+    }
     assert crc32 == b"%08x" % zlib.crc32(text)
 
 

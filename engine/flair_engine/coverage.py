@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flair_engine.grid import WindowIndex, bounds, ceil_div, cut_to
+from flair_engine.grid import LARGEST_TILE_PX, TILE_STEP_PX, WindowIndex, bounds, ceil_div, cut_to
 from flair_engine.manifest import output_bands, tile_grid
 from flair_engine.mapping.standing import kept_styles
 from flair_engine.mapping.targets import Target, targets_per_input
@@ -15,14 +16,17 @@ from flair_engine.reading.sheets import covered_areas
 from flair_engine.work import Panel, SheetTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
 
     from flair_engine.grid import Cores, Window
-    from flair_engine.manifest import ModelSpec
+    from flair_engine.manifest import ModelSpec, Sized
     from flair_engine.options import Job
     from flair_engine.reading.inputs import Opened, Sheet
+
+TRAINED_TILE_PX = 512
+"""Tiles of the training; smaller ones have not been looked at."""
 
 
 def planned(
@@ -46,10 +50,43 @@ def planned(
             panels += _panels(sheet, area, selected, bands, first=len(panels))
     if not panels:
         raise touches_nothing(job.write.bbox, job.write.aoi)
+    if wasteful := too_large_tiles(spec, [sheet.raster for sheet in opened.sheets]):
+        notify(wasteful)
     targets = _targets(job, spec, opened, panels)
     if kept := kept_styles([each.target.path for each in targets]):
         notify(kept)
     return panels, targets
+
+
+def too_large_tiles(spec: ModelSpec, rasters: Sequence[Sized]) -> str | None:
+    """Return what is said where smaller tiles take at most half the arithmetic, None elsewhere.
+
+    A raster of 512 px is one tile of 2048 px, nearly all of it mirrored, or four of 512 px.
+    """
+    work = {tile_px: _tiled_px(replace(spec, tile_px=tile_px), rasters) for tile_px in _tiles(spec)}
+    best_px = min(work, key=lambda tile_px: (work[tile_px], -tile_px))
+    times = work[spec.tile_px] / work[best_px]
+    if times < 2:
+        return None
+    largest = max(rasters, key=lambda raster: raster.height * raster.width)
+    return (
+        f"{'the raster' if len(rasters) == 1 else 'the largest raster'} has {largest.height} x "
+        f"{largest.width} px, the model reads tiles of {spec.tile_px}: one exported with --tile "
+        f"{best_px} computes {times:.2g} times less"
+    )
+
+
+def _tiles(spec: ModelSpec) -> list[int]:
+    """Return the model's tile and its halves that are not smaller than those of the training."""
+    halves = (spec.tile_px >> times for times in range(1, LARGEST_TILE_PX.bit_length()))
+    least = max(TRAINED_TILE_PX, 2 * spec.margin_px + 1)
+    return [spec.tile_px, *(half for half in halves if half >= least and not half % TILE_STEP_PX)]
+
+
+def _tiled_px(spec: ModelSpec, rasters: Iterable[Sized]) -> int:
+    """Return the pixels of all tiles of some rasters."""
+    grids = (tile_grid(spec, raster) for raster in rasters)
+    return sum(grid.rows * grid.cols for grid in grids) * spec.tile_px**2
 
 
 def _panels(

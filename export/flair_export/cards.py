@@ -19,6 +19,9 @@ GSD_M = 0.2
 OFFICIAL_TILE_PX = 512
 OFFICIAL_MARGIN_PX = 128
 """Geometry of the official tool: tiles as in training, of which 256 px in the middle are kept."""
+TILE_PX = 1024
+MARGIN_PX = OFFICIAL_MARGIN_PX
+"""Geometry of an export that is told none; docs/performance.md says why."""
 CHANNELS = 19
 """Output channels of every network of the collection, also of the 12- and 15-class ones."""
 BANDS = ("red", "green", "blue", "nir", ELEVATION)
@@ -180,6 +183,25 @@ CARDS = (
         active=ACTIVE_12,
     ),
 )
+
+
+EXPORT_MIB = 1700
+"""Memory of an export that no tile changes: PyTorch, the weights, their copies in graphs."""
+EXPORT_TILE_BYTES = {"deeplabv3": 1100}
+"""The same, by architecture, for each pixel of a tile, where it is more than OTHER_TILE_BYTES."""
+OTHER_TILE_BYTES = 800
+"""Measured with the U-Net: 2.4 GiB at 1024 px, 4.7 GiB at 2048 px."""
+ATTENTION_BYTES = 1 / 1024
+"""For each pixel of a tile squared, MiT alone: (T / 4)^2 by (T / 32)^2 FP32 numbers, two matrices
+of two tiles. Computed from the architecture, not measured."""
+
+
+def export_bytes(card: Card, tile_px: int) -> int:
+    """Return about how much memory an export at a tile takes."""
+    pixels = tile_px**2
+    grown = EXPORT_TILE_BYTES.get(card.architecture, OTHER_TILE_BYTES) * pixels
+    attention = ATTENTION_BYTES * pixels**2 if card.encoder == "mit_b5" else 0
+    return int(EXPORT_MIB * 2**20 + grown + attention)
 
 
 STANDIN_CARD = "rgbie_15cl_resnet34-unet"

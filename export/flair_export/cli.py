@@ -15,7 +15,7 @@ from rich.markup import escape
 from flair_engine.command import SETTINGS, run_command
 from flair_engine.manifest import PRECISIONS, read_model_spec
 from flair_engine.version import __version__
-from flair_export.cards import OFFICIAL_MARGIN_PX, OFFICIAL_TILE_PX
+from flair_export.cards import MARGIN_PX, OFFICIAL_TILE_PX, TILE_PX
 from flair_export.convert.plan import PrebuildOptions, prebuild_plan
 from flair_export.errors import OptionError
 from flair_export.proof.verify import VerificationError
@@ -66,15 +66,15 @@ def list_models(context: click.Context, _parameter: click.Parameter, asked: bool
     "--tile",
     "tile_px",
     type=int,
-    default=OFFICIAL_TILE_PX,
+    default=TILE_PX,
     show_default=True,
-    help="Tile edge, px.",
+    help=f"Tile edge, px; {OFFICIAL_TILE_PX} is the official tool's.",
 )
 @click.option(
     "--margin",
     "margin_px",
     type=int,
-    default=OFFICIAL_MARGIN_PX,
+    default=MARGIN_PX,
     show_default=True,
     help="Context on each side of a tile whose labels are not kept, px.",
 )

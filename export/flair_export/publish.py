@@ -14,13 +14,16 @@ from flair_engine.grid import check_geometry
 from flair_engine.inference.onnx_runtime import import_onnxruntime
 from flair_engine.manifest import MANIFEST_SCHEMA, OUTPUT_NAMES, ModelSpec, read_model_spec, spec_of
 from flair_engine.overwriting import refuse_inputs
+from flair_engine.system import memory_bytes
 from flair_engine.version import __version__
 from flair_export.cards import (
     CARDS,
     GSD_M,
-    OFFICIAL_MARGIN_PX,
+    MARGIN_PX,
     OFFICIAL_TILE_PX,
+    TILE_PX,
     Card,
+    export_bytes,
     find_card,
 )
 from flair_export.errors import ExporterMissingError, ExportError, OptionError
@@ -44,14 +47,14 @@ EXTRA_PACKAGES = ("torch", "segmentation_models_pytorch", "safetensors", "huggin
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportOptions:
-    """How to export. The defaults are the official tool's geometry and labels alone."""
+    """How to export. The defaults are the fastest geometry for most machines and labels alone."""
 
     model: str | None = None
     """Name of the published model; None deduces it from the tensors."""
     outputs: tuple[str, ...] = ("labels",)
     """`labels`, then optionally `confidence` and `probabilities`."""
-    tile_px: int = OFFICIAL_TILE_PX
-    margin_px: int = OFFICIAL_MARGIN_PX
+    tile_px: int = TILE_PX
+    margin_px: int = MARGIN_PX
     """Pixels on each side of a tile whose labels are not kept."""
     verify: tuple[Path, ...] = ()
     """Rasters to prove the export on, besides noise and a synthetic scene."""
@@ -89,6 +92,7 @@ def export(
     read = read_checkpoint(source, trust=options.trust_checkpoint)
     card = choose_card(read, options.model or _named_by_hub_id(source))
     check_images((*options.verify, *options.calibrate), card.bands)
+    check_memory(card, options.tile_px)
     net = load_network(read, card)
     spec = model_spec(card, weights_name(source), read.sha256, options)
     if options.calibrate:
@@ -245,6 +249,23 @@ def _check_request(output: Path, source: str | Path, options: ExportOptions) -> 
             f"{', '.join(absent)} not installed", "run pip install 'flair-engine[export]'"
         )
     import_onnxruntime()
+
+
+def check_memory(card: Card, tile_px: int) -> None:
+    """Raise OptionError where an export at a tile needs more memory than there is."""
+    needed, there = export_bytes(card, tile_px), memory_bytes()
+    if needed <= there:
+        return
+    fits = [
+        smaller
+        for smaller in (tile_px >> 1, tile_px >> 2, tile_px >> 3)
+        if smaller >= OFFICIAL_TILE_PX and export_bytes(card, smaller) <= there
+    ]
+    raise OptionError(
+        f"exporting {card.short_name} at tiles of {tile_px} px takes about {needed / 2**30:.1f} "
+        f"GiB, this machine has {there / 2**30:.1f}",
+        f"use --tile {fits[0]}" if fits else "export it on another machine",
+    )
 
 
 def _named_by_hub_id(checkpoint: str) -> str | None:

@@ -1,5 +1,7 @@
 """Panels hold all that is asked for and no more, maps the panels they are put together from."""
 
+import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +10,7 @@ from doubles.field import X, Y, noise, write, write_shapes
 from doubles.tiny_model import SPEC, write_box_model
 
 from flair_engine import Inputs, MapOptions, ReadOptions, read_model_spec
-from flair_engine.coverage import planned
+from flair_engine.coverage import planned, too_large_tiles
 from flair_engine.errors import OutputError, SourceError
 from flair_engine.grid import Window
 from flair_engine.options import Job
@@ -304,3 +306,29 @@ def test_maps_that_stand_are_refused_of_touched_files_alone(tmp_path, plan):
     with pytest.raises(OutputError, match=r"b\.tif: exists already and is no map"):
         plan(per_input=True)
     assert names_of(plan(per_input=True, bbox=box(0, 0, 9, 9)).targets) == ["a.tif"]
+
+
+@pytest.mark.parametrize(
+    ("tile_px", "sizes", "told"),
+    [
+        # One tile of 2048 px, or one of 1024, or four of 512: the largest of the cheapest.
+        (2048, [(512, 512)], "the raster has 512 x 512 px, .* --tile 1024 computes 4 times less"),
+        (1024, [(512, 512)], None),  # four tiles of 512 px are as much
+        (1024, [(200, 256)], "the raster has 200 x 256 px, .* --tile 512 computes 4 times less"),
+        (2048, [(512, 512), (768, 700)], "the largest raster has 768 x 700 px, .* --tile 1024 "),
+        (2048, [(512, 512), (20_000, 20_000)], None),
+        (512, [(10, 10)], None),
+        (1056, [(10, 10)], None),  # its half is no whole number of steps
+    ],
+)  # fmt: skip
+def test_tiles_that_reach_far_beyond_the_raster_are_told(tile_px, sizes, told):
+    rasters = [SimpleNamespace(height=height, width=width) for height, width in sizes]
+    said = too_large_tiles(replace(SPEC, tile_px=tile_px, margin_px=128), rasters)
+    assert said is None if told is None else re.match(told, said)
+
+
+def test_too_large_tiles_are_told_before_the_run(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr("flair_engine.coverage.too_large_tiles", lambda _, rasters: f"{rasters}")
+    put(tmp_path, "a.tif", 0, 0)
+    planned = plan()
+    assert str([sheet.raster for sheet in planned.sheets]) in planned.told

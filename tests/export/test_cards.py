@@ -6,7 +6,7 @@ import pytest
 from doubles.networks import small_spec
 
 from flair_engine.manifest import parse_manifest
-from flair_export.cards import ACTIVE_12, ACTIVE_15, CARDS, find_card
+from flair_export.cards import ACTIVE_12, ACTIVE_15, CARDS, export_bytes, find_card
 from flair_export.errors import CardError
 
 SEED_MODEL = "FLAIR-INC_rgbie_15cl_resnet34-unet"
@@ -54,3 +54,13 @@ def test_unknown_name_lists_the_known_ones_closest_first():
     ) as caught:
         find_card("rgb_12cl_resnet50-unet")
     assert all(card.short_name in str(caught.value) for card in CARDS)
+
+
+def test_memory_of_an_export_grows_with_the_tile_and_with_attention():
+    unet, mit = find_card("rgb_15cl_resnet34-unet"), find_card("rgb_15cl_mitb5-unet")
+    # Peaks measured at 1024 and 2048 px: 2468 and 4772 MiB.
+    assert export_bytes(unet, 1024) / 2**20 == pytest.approx(2468, rel=0.1)
+    assert export_bytes(unet, 2048) / 2**20 == pytest.approx(4772, rel=0.1)
+    matrices = 2 * 2 * (2048 // 4) ** 2 * (2048 // 32) ** 2
+    assert export_bytes(mit, 2048) - export_bytes(unet, 2048) == 4 * matrices
+    assert export_bytes(find_card("rgb_15cl_resnet34-deeplabv3"), 512) > export_bytes(unet, 512)

@@ -120,7 +120,7 @@ def test_main_reads_the_command_line(monkeypatch, capsys):
         (["a.pth", "-o", "m.onnx", "--tile", "many"], "'many' is not a valid integer"),
         (["a.pth", "b.pth", "-o", "m.onnx"], "unexpected extra argument"),
         (["a.pth", "-o", "no/m.onnx"], "no/m.onnx: its folder does not exist"),
-        (["a.pth", "-o", "m.onnx", "--margin", "300"], "margin 300 px"),
+        (["a.pth", "-o", "m.onnx", "--margin", "600"], "margin 600 px"),
         (["a.pth", "-o", "m.onnx", "--outputs", "labels,logits"], "outputs labels,logits"),
         (["a.pth", "-o", "m.onnx", "--model", "vit"], "model 'vit' is not known"),
         (["a.pth", "-o", "m.onnx"], "a.pth: no such checkpoint"),

@@ -67,7 +67,7 @@ def test_the_margin_is_computed_only_where_asked(rgb, rgb_file, tmp_path):
         ("there.onnx", {"overwrite": True}, OutputError, "no model .*: give a name that does not"),
         ("link.onnx", {"overwrite": True}, OutputError, "link.onnx: .* no model of flair-export"),
         ("m.onnx", {"tile_px": 100}, GeometryError, "tile 100 px is not a positive multiple"),
-        ("m.onnx", {"margin_px": 256}, GeometryError, "margin 256 px leaves nothing"),
+        ("m.onnx", {"margin_px": 512}, GeometryError, "margin 512 px leaves nothing"),
         (
             "m.onnx",
             {"outputs": ("confidence",)},
@@ -123,6 +123,22 @@ def test_an_input_is_no_output(tiny_path, tmp_path, link, given, make):
         assert it.value.exit_code == 2
     assert named.read_bytes() == before
     assert listing(tmp_path) == ["image.tif", "link.onnx", "sub", "w.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "remedy"), [(3, "use --tile 1024"), (2, "use --tile 512"), (1, "on another")]
+)
+def test_tiles_that_need_more_memory_than_there_is(
+    monkeypatch, rgb, rgb_file, tmp_path, memory_gib, remedy
+):
+    monkeypatch.setattr(publish, "memory_bytes", lambda: memory_gib * 2**30)
+    said = (
+        rf"{rgb.short_name} at tiles of 2048 px takes about 4\.8 GiB, this machine has {memory_gib}"
+    )
+    with pytest.raises(OptionError, match=rf"{said}\.0: .*{remedy}") as raised:
+        export(rgb_file, tmp_path / "m.onnx", ExportOptions(tile_px=2048, model=rgb.short_name))
+    assert raised.value.exit_code == 2
+    assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_missing_extra_is_named(monkeypatch, tmp_path):

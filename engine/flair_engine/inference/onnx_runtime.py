@@ -126,17 +126,20 @@ def open_session(
     device: str = "cpu",
     threads: int | None = None,
     stream: int | None = None,
+    arena: bool = True,
 ) -> ort.InferenceSession:
     """Open an ONNX file, or the bytes of one, on `cpu`, `cuda` or `cuda:N`.
 
     `threads` bounds the CPU threads of one inference; None takes every CPU of the process.
     `stream` is the handle of the CUDA stream to compute on; None lets the runtime make one.
+    `arena` keeps the CPU memory of one inference for the next; without, it is given back.
     Raises EngineError where the device is not there or the runtime refuses the model.
     """
     runtime = import_onnxruntime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads or available_cpus()
     options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = arena
     options.log_severity_level = 3  # errors only: they come back as exceptions too
     # Spinning threads take the CPU from those that decode and compress.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -54,7 +54,8 @@ def build_graph(network: LabelNetwork, spec: ModelSpec) -> onnx.ModelProto:
 def _traced(network: LabelNetwork, spec: ModelSpec) -> onnx.ModelProto:
     """Export at a batch of TRACED_BATCH with the names of the contract."""
     shape = (TRACED_BATCH, *expected_tensors(spec)[INPUT_NAME])
-    with TemporaryDirectory() as folder, warnings.catch_warnings():
+    # With gradients every feature map is kept for a backward pass: 12 GiB at 2048 px.
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         path = Path(folder) / "traced.onnx"
         # The exporter says it is the older of two (the newer one writes IR 10 and a second file)
         # and the tracer that shapes become constants, which is what is wanted here.

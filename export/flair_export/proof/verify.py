@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import onnxruntime as ort
-
+    from flair_engine.manifest import ModelSpec
     from flair_export.proof.reference import Network
     from flair_export.proof.samples import Tile
 
@@ -80,46 +79,49 @@ def verify(
 
     Raises ExportError where the network gives no finite numbers, ImageError for an unusable image.
     """
+    from flair_export.graph.contract import LOGITS_NAME
+
     spec = read_model_spec(model)
-    shipped, exposing = open_session(model), open_session(twin)
+    shipped, exposing = (open_session(file, arena=False) for file in (model, twin))
     counts = []
-    logit_difference = 0.0
-    largest = dict.fromkeys(spec.outputs[1:], 0)
+    largest = dict.fromkeys((*spec.outputs[1:], LOGITS_NAME), 0.0)
     for source in sources(spec, images):
         counted = LabelCounts(name=source.name, note=source.note)
         for number, start in enumerate(range(0, source.count, VERIFIED_AT_ONCE)):
             status(f"verifying on {source.name}: tile {start + 1} of {source.count}")
             tiles = list(islice(source.tiles, VERIFIED_AT_ONCE))
             batch = np.stack([tile.image for tile in tiles])
-            logits = reference_logits(net, spec, batch)
-            expected, found = reference_outputs(logits, spec), answers(shipped, spec.outputs, batch)
-            for index, tile in enumerate(tiles):
-                inside = (index, *tile.inside)
-                counted.add(expected["labels"][inside], found["labels"][inside])
-            for name in largest:
-                pair = (expected[name].astype(np.int16), found[name])
-                largest[name] = max(largest[name], int(_largest_difference(*pair, tiles)))
+            found = answers(shipped, spec.outputs, batch)
             if number % BATCHES_PER_LOGITS == 0:
-                exposed = _exposed_logits(exposing, batch)
-                difference = _largest_difference(logits.numpy(), exposed, tiles)
-                logit_difference = max(logit_difference, difference)
+                found |= answers(exposing, [LOGITS_NAME], batch)
+            for index, tile in enumerate(tiles):
+                expected = _expected(net, spec, tile)
+                inside = {name: answer[index][tile.inside] for name, answer in found.items()}
+                counted.add(expected["labels"], inside["labels"])
+                for name in largest.keys() & inside.keys():
+                    difference = _largest_difference(expected[name], inside[name])
+                    largest[name] = max(largest[name], difference)
         counts.append(counted)
     return Verdict(
         sources=by_source(counts),
         classes=by_class(spec, counts),
-        logit_difference=logit_difference,
-        count_differences=largest,
+        logit_difference=largest.pop(LOGITS_NAME),
+        count_differences={name: int(difference) for name, difference in largest.items()},
     )
 
 
-def _exposed_logits(twin: ort.InferenceSession, images_nchw: np.ndarray) -> np.ndarray:
-    """Return the logits of a file that exposes them, FP32 [N, active, C, C]."""
+def _expected(net: Network, spec: ModelSpec, tile: Tile) -> dict[str, np.ndarray]:
+    """Return logits and outputs of the network for the pixels of a tile inside the raster.
+
+    By itself: PyTorch needs several times the memory of ONNX Runtime.
+    """
     from flair_export.graph.contract import LOGITS_NAME
 
-    return answers(twin, [LOGITS_NAME], images_nchw)[LOGITS_NAME]
+    logits = reference_logits(net, spec, tile.image[None])
+    outputs = reference_outputs(logits, spec) | {LOGITS_NAME: logits.numpy()}
+    return {name: answer[0][tile.inside] for name, answer in outputs.items()}
 
 
-def _largest_difference(expected: np.ndarray, found: np.ndarray, tiles: Sequence[Tile]) -> float:
-    """Return the largest difference of two answers [N, ...] on pixels inside a raster."""
-    places = [(index, *tile.inside) for index, tile in enumerate(tiles)]
-    return max(float(np.abs(expected[place] - found[place]).max()) for place in places)
+def _largest_difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """Return the largest difference of two answers of equal shape."""
+    return float(np.abs(np.subtract(expected, found, dtype=np.float32)).max())

@@ -32,6 +32,14 @@ def test_graph_gives_what_the_module_gives_for_any_batch(tiny, spec, model, coun
         assert difference.max() <= (0 if name == "labels" else 1)
 
 
+def test_nothing_is_kept_for_a_backward_pass(tiny, spec):
+    kept = []
+    tiny.encoder.register_forward_hook(lambda _module, _given, made: kept.append(made[-1].grad_fn))
+    graph_of(tiny, spec)
+    assert kept == [None]
+    assert all(weight.requires_grad for weight in tiny.parameters())
+
+
 def test_softmax_only_where_it_is_asked_for(tiny, rgb):
     spec = small_spec(rgb)
     found = operators(graph_of(tiny, spec))

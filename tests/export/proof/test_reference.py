@@ -17,7 +17,7 @@ def spec(rgb):
     return small_spec(rgb, OUTPUT_NAMES)
 
 
-def test_reference_is_the_plain_computation(tiny, spec):
+def test_reference_is_the_plain_computation(tiny, spec, rgb):
     image = noise(1).numpy()
     outputs = reference_outputs(reference_logits(tiny, spec, image), spec)
     mean = np.array(spec.normalization.mean).reshape(-1, 1, 1)
@@ -30,6 +30,9 @@ def test_reference_is_the_plain_computation(tiny, spec):
     assert (outputs["labels"][0] == whole.argmax(axis=0) + 1).all()
     assert abs(outputs["probabilities"][0] - 255 * shares).max() <= 0.51
     assert (outputs["confidence"] == outputs["probabilities"].max(axis=1)).all()
+    alone = reference_outputs(reference_logits(tiny, small_spec(rgb), image), small_spec(rgb))
+    assert alone.keys() == {"labels"}
+    assert (alone["labels"] == outputs["labels"]).all()
 
 
 def test_undefined_logits_are_refused(tiny, spec):

@@ -46,7 +46,7 @@ ROOMS = {
         {"reading", "inference", "mapping"},
         {"work"},
         {"tally", "coverage", "provenance"},
-        {"report", "resuming"},
+        {"report", "resuming", "memory"},
         {"run"},
         {"api"},
         {"cli"},

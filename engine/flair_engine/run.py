@@ -14,6 +14,7 @@ from flair_engine import provenance
 from flair_engine.agreement import TILES
 from flair_engine.coverage import planned
 from flair_engine.errors import WriteError
+from flair_engine.gdal import block_cache
 from flair_engine.inference.choose import load
 from flair_engine.inference.labelling import label_strips
 from flair_engine.manifest import ELEVATION, label_values, output_bands, read_model_spec
@@ -26,10 +27,12 @@ from flair_engine.mapping.targets import (
     journal_folder,
     outputs_of,
 )
+from flair_engine.memory import check_fits, pixel_memory_mib
 from flair_engine.overlap import alongside, prefetched, written_behind
 from flair_engine.overwriting import refuse_inputs
 from flair_engine.reading.height import HeightCheck, check_heights
 from flair_engine.reading.inputs import open_inputs
+from flair_engine.reading.schedule import canvas_bytes
 from flair_engine.reading.strips import read_strips, sample_tiles
 from flair_engine.report import report_of
 from flair_engine.resuming import check_complete, check_unchanged, drop_stale
@@ -52,6 +55,10 @@ if TYPE_CHECKING:
     from flair_engine.report import Report
 
 
+CACHE_BYTES = 128 * 2**20
+"""Blocks that GDAL keeps: of a VRT, or a file that is warped, some are wanted again. At least two
+for each thread: it takes the bands of one from there."""
+
 CHECK_EVERY_S = 10.0
 """Seconds between looks at the times of all inputs, while many maps are published."""
 
@@ -66,8 +73,11 @@ def run(job: Job, listener: Listener) -> Report:
     meters = Meters()
     listener = replace(listener, notify=_kept(listener.notify, meters.notices))
     opened = open_inputs(spec, job.inputs, job.read, apart=job.write.per_input)
-    with closing(opened):
-        panels, targets = planned(job, spec, opened, listener.notify)
+    threads = job.run.threads or available_cpus()
+    with closing(opened), block_cache(max(CACHE_BYTES, 2 * threads * opened.largest_block_bytes)):
+        memory_mib = pixel_memory_mib(job)
+        panels, targets = planned(job, spec, opened, memory_mib, listener.notify)
+        check_fits(panels, spec, memory_mib, listener.notify)
         _check_outputs(job, spec, opened, targets)
         with closing(_open_backend(job, listener, spec, panels)) as backend:
             work = Work(
@@ -78,7 +88,8 @@ def run(job: Job, listener: Listener) -> Report:
                 backend=backend,
                 panels=panels,
                 targets=targets,
-                threads=job.run.threads or available_cpus(),
+                threads=threads,
+                memory_mib=memory_mib,
                 meters=meters,
             )
             return _done(work, began)
@@ -197,15 +208,21 @@ def _stored_strips(
         journal.append(panel.number, strip.i, strip.outputs, work.opened.skipped_blocks)
 
     meters = work.meters
+    bands = output_bands(work.spec)
     strips = read_strips(
-        panel.sheet.raster, panel.cores, rows, threads=work.threads, counter=meters.reading
+        panel.sheet.raster,
+        panel.cores,
+        rows,
+        threads=work.threads,
+        counter=meters.reading,
+        memory_bytes=canvas_bytes(panel.cores, work.memory_mib * 2**20, sum(bands.values())),
     )
     ahead = prefetched(meters.read.time(strips))
     labelled = label_strips(
         _checked(work, ahead, heights),
         panel.cores.grid,
         work.backend.slots,
-        output_bands(work.spec),
+        bands,
         panel.is_wanted,
         values=label_values(work.spec),
     )

@@ -15,6 +15,7 @@ from flair_bench.figures.raster_io import MOSAIC_PX
 from flair_bench.measure.trivial_model import write_trivial_model
 from flair_bench.processes import run_measured
 from flair_export.cards import OFFICIAL_MARGIN_PX
+from flair_export.synthetic.scene import SCENE_CRS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ WIDE_FORMATS: dict[str, dict[str, Any]] = {
 }
 """Creation options by name; the strips are higher than the core of any tile."""
 TILES_PX = (512, 2048)
-WIDE_MEMORY = "1300M"
+WIDE_MEMORY = "1500M"
 """What decoded pixels may take, so that a process stays below 2 GiB."""
 
 
@@ -62,7 +63,9 @@ def _write_row(stem: Path, image_bhw: np.ndarray, profile: dict[str, Any]) -> li
         file = stem.with_name(f"{stem.name}{number}.raster")
         file.write_bytes(first.read_bytes())
         with rasterio.open(file, "r+") as dataset:
-            dataset.transform = dataset.transform @ Affine.translation(number * FILE_PX, 0)
+            # JPEG 2000 forgets the one as the other is set.
+            dataset.crs, transform = SCENE_CRS, dataset.transform
+            dataset.transform = transform @ Affine.translation(number * FILE_PX, 0)
         files.append(file)
     return files
 

@@ -15,11 +15,26 @@ def test_factor_and_memory_are_those_of_runs(tmp_path, monkeypatch):
     said = []
     image = np.random.default_rng(8).integers(0, 256, (3, 90, 70), dtype=np.uint8)
     found = wide.measure_wide(image, tmp_path, said.append)
-    assert said == ["wide mosaic of tiled, 512/128", "wide mosaic of strips, 512/128"]
-    tiled, strips = found.values()
-    assert (tiled.decode_factor, strips.decode_factor) == (1, 1)
-    assert (tiled.blocks, strips.blocks) == (3 * 4, 3)
-    assert min(tiled.peak_mib, strips.peak_mib) > 10
+    assert said == [f"wide mosaic of {name}, 512/128" for name in names]
+    assert [each.decode_factor for each in found.values()] == [1, 1, 1]
+    assert [each.blocks for each in found.values()] == [3 * 4, 3, 3]
+    assert min(each.peak_mib for each in found.values()) > 10
+
+
+def test_memory_for_one_core_decodes_blocks_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(wide, "FILE_PX", 1500)
+    monkeypatch.setattr(wide, "MOSAIC_PX", 3000)
+    monkeypatch.setattr(wide, "TILES_PX", (512,))
+    names = {"tiled": "tiled 512", "JPEG 2000": "JPEG 2000 1024", "strips": "strips of 2500"}
+    formats = {name: wide.WIDE_FORMATS[long] for name, long in names.items()}
+    monkeypatch.setattr(wide, "WIDE_FORMATS", formats)
+    said = []
+    image = np.random.default_rng(8).integers(0, 256, (3, 90, 70), dtype=np.uint8)
+    found = wide.measure_wide(image, tmp_path, said.append)
+    assert said == [f"wide mosaic of {name}, 512/128" for name in names]
+    assert [each.decode_factor for each in found.values()] == [1, 1, 1]
+    assert [each.blocks for each in found.values()] == [3 * 4, 3, 3]
+    assert min(each.peak_mib for each in found.values()) > 10
 
 
 def test_memory_for_one_core_decodes_blocks_again(tmp_path, monkeypatch):

@@ -6,16 +6,15 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-import rasterio
-from affine import Affine
+from rasterio.transform import from_origin
 
 from flair_bench.data.rasters import write_raster
 from flair_bench.figures import WideRead
 from flair_bench.figures.raster_io import MOSAIC_PX
 from flair_bench.measure.trivial_model import write_trivial_model
 from flair_bench.processes import run_measured
-from flair_export.cards import OFFICIAL_MARGIN_PX
-from flair_export.synthetic.scene import SCENE_CRS
+from flair_export.cards import GSD_M, OFFICIAL_MARGIN_PX
+from flair_export.synthetic.scene import SCENE_ORIGIN_M
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,16 +56,12 @@ def measure_wide(
 
 def _write_row(stem: Path, image_bhw: np.ndarray, profile: dict[str, Any]) -> list[Path]:
     """Write an image, mirrored to FILE_PX, again and again from left to right."""
-    first = write_raster(stem.with_name(f"{stem.name}0.raster"), image_bhw, FILE_PX, **profile)
-    files = [first]
-    for number in range(1, MOSAIC_PX // FILE_PX):
-        file = stem.with_name(f"{stem.name}{number}.raster")
-        file.write_bytes(first.read_bytes())
-        with rasterio.open(file, "r+") as dataset:
-            # JPEG 2000 forgets the one as the other is set.
-            dataset.crs, transform = SCENE_CRS, dataset.transform
-            dataset.transform = transform @ Affine.translation(number * FILE_PX, 0)
-        files.append(file)
+    left_m, top_m = SCENE_ORIGIN_M
+    files = []
+    for number in range(MOSAIC_PX // FILE_PX):
+        transform = from_origin(left_m + number * FILE_PX * GSD_M, top_m, GSD_M, GSD_M)
+        path = stem.with_name(f"{stem.name}{number}.raster")
+        files.append(write_raster(path, image_bhw, FILE_PX, transform=transform, **profile))
     return files
 
 

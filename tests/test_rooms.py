@@ -47,7 +47,7 @@ ROOMS = {
         {"work"},
         {"tally", "coverage", "provenance"},
         {"contents"},
-        {"report", "resuming"},
+        {"report", "resuming", "memory"},
         {"run"},
         {"api"},
         {"cli"},

@@ -89,6 +89,8 @@ def check_run(options: RunOptions) -> None:
     """Raise EngineError for a way to run a model that means nothing, or no machine has room for."""
     _check_types(options, RunOptions)
     check_counts(batch=options.batch, slots=options.slots, threads=options.threads)
+    if options.memory_mib is not None and options.memory_mib < 1:
+        raise EngineError(f"memory {options.memory_mib} MiB holds nothing", "use 1 or more")
     _check_addresses(options.threads or available_cpus())
 
 

@@ -80,6 +80,19 @@ def box(
     return edges
 
 
+def mebibytes(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> int | None:
+    """Return `2G` or `800M` in MiB; raise click.BadParameter for anything else."""
+    if value is None:
+        return None
+    number, unit = value[:-1], value[-1:].upper()
+    if not number.isdecimal() or unit not in MIB_OF_UNIT:
+        raise click.BadParameter(f"{value!r} is not a size such as 2G or 800M")
+    return int(number) * MIB_OF_UNIT[unit]
+
+
+MIB_OF_UNIT = {"M": 1, "G": 1024}
 SOURCES = "file, folder or quoted pattern"
 
 
@@ -142,6 +155,13 @@ SOURCES = "file, folder or quoted pattern"
 @click.option("--batch", type=int, help="Tiles per inference; default: by device.")
 @click.option("--slots", type=int, default=2, show_default=True, help="Batches in flight.")
 @click.option("--threads", type=int, help="CPU threads; default: every CPU of the process.")
+@click.option(
+    "--memory",
+    "memory_mib",
+    callback=mebibytes,
+    metavar="SIZE",
+    help="Memory of decoded pixels, e.g. 2G or 800M; default: a quarter of what is free, 1G at most.",
+)
 @click.option(
     "--plan-cache",
     type=click.Path(path_type=Path),

@@ -30,11 +30,12 @@ TRAINED_TILE_PX = 512
 
 
 def planned(
-    job: Job, spec: ModelSpec, opened: Opened, notify: Callable[[str], None]
+    job: Job, spec: ModelSpec, opened: Opened, memory_mib: int, notify: Callable[[str], None]
 ) -> tuple[list[Panel], list[SheetTarget]]:
     """Return what is to be read, and the maps to be made of it; tell what the user should know.
 
-    Raises SourceError and OutputError for what cannot be.
+    Panels are as wide as their pixels fit into `memory_mib`. Raises SourceError and OutputError for
+    what cannot be.
     """
     for notice in opened.notices:
         notify(notice)
@@ -47,7 +48,11 @@ def planned(
         shapes = area_shapes(sheet.pixel_grid, job.write.bbox, job.write.aoi, tell)
         for area in covered_areas(grid, [window for _, window in sheet.delivered]):
             selected = None if shapes is None else touched_cores(shapes, sheet.pixel_grid, area)
-            panels += _panels(sheet, area, selected, bands, first=len(panels))
+            if selected is not None and not selected.any():
+                continue
+            cores = area if selected is None else cut_to(area, selected)
+            cut = panels_of(cores, sheet.raster, memory_mib * 2**20, bands)
+            panels += _panels(sheet, area, selected, cut, first=len(panels))
     if not panels:
         raise touches_nothing(job.write.bbox, job.write.aoi)
     if wasteful := too_large_tiles(spec, [sheet.raster for sheet in opened.sheets]):
@@ -90,13 +95,10 @@ def _tiled_px(spec: ModelSpec, rasters: Iterable[Sized]) -> int:
 
 
 def _panels(
-    sheet: Sheet, area: Cores, selected: np.ndarray | None, bands: int, first: int
+    sheet: Sheet, area: Cores, selected: np.ndarray | None, cut: Sequence[Cores], first: int
 ) -> Iterator[Panel]:
-    """Yield the panels of what is selected of an area, numbered from `first`."""
-    if selected is not None and not selected.any():
-        return
-    cores = area if selected is None else cut_to(area, selected)
-    for number, panel in enumerate(panels_of(cores, sheet.raster, bands), first):
+    """Yield the panels that an area is cut into, numbered from `first`."""
+    for number, panel in enumerate(cut, first):
         here = None
         if selected is not None:
             rows = slice(panel.rows.start - area.rows.start, panel.rows.stop - area.rows.start)

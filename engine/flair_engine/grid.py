@@ -293,6 +293,15 @@ class WindowIndex:
         return [self._windows[number] for number in self.meeting(window)]
 
 
+MAP_BLOCK_PX = 512
+"""Edge of the blocks of maps, of which a row is put together and written at a time."""
+
+
+def strips_written(core_px: int) -> int:
+    """Return how many strips lie in a row of blocks of a map."""
+    return ceil_div(MAP_BLOCK_PX, core_px) + 1
+
+
 def reflected(start: int, stop: int, size: int) -> np.ndarray:
     """Return for positions start..stop-1 of an endless mirrored axis the indices 0..size-1.
 

@@ -92,6 +92,9 @@ class RunOptions:
     """Batches in flight: 1 waits for each, 2 is double buffering."""
     threads: int | None = None
     """CPU threads, of inference on the CPU and of decoding."""
+    memory_mib: int | None = None
+    """MiB of decoded pixels; None is a quarter of what is free, 1024 at most. A run that is
+    continued takes what it began with."""
     precision: Precision | None = None
     """What engine `openvino` computes in, beside INT8; FP32 unless told otherwise. Not for other
     engines."""

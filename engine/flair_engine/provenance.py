@@ -19,13 +19,18 @@ if TYPE_CHECKING:
     from flair_engine.reading.inputs import Opened
     from flair_engine.work import Panel, Work
 
+MEMORY = "memory"
+"""Part of an identity: MiB of decoded pixels, which say how wide panels are."""
+
 BESIDE = (".aux.xml", ".ovr", ".qml")
 """Ends of names of files that programs put beside a raster to show it."""
 
 
 def identity(work: Work) -> dict[str, Any]:
-    """Return everything that may change a byte of the maps, by the name a user knows."""
-    return {**_settings(work), "source": sources(work.opened.files)}
+    """Return everything that may change a byte of a strip, by the name a user knows."""
+    # Strips are named by their panels; a map is the same whatever these are.
+    cut = {MEMORY: work.memory_mib, "panels": _digest_of_panels(work.panels)}
+    return {**_settings(work), **cut, "source": sources(work.opened.files)}
 
 
 def sources(files: Iterable[str]) -> dict[str, Any]:
@@ -69,13 +74,20 @@ def run_id(work: Work) -> str:
 
 
 def _digest(panels: Iterable[Panel]) -> str:
-    """Return what changes with the cores that are labelled, and with their order."""
+    """Return what changes with the cores that are labelled, however wide panels are."""
     found = hashlib.sha256()
     for panel in panels:
-        found.update(repr((panel.cores.rows, panel.cores.cols)).encode())
-        if panel.selected is not None:
-            found.update(panel.selected.tobytes())
+        for number, col in enumerate(panel.cores.cols):
+            found.update(repr((panel.cores.rows, col)).encode())
+            if panel.selected is not None:
+                found.update(panel.selected[:, number].tobytes())
     return found.hexdigest()
+
+
+def _digest_of_panels(panels: Iterable[Panel]) -> str:
+    """Return what changes with the numbers of panels and what they are of."""
+    places = [(panel.cores.rows, panel.cores.cols) for panel in panels]
+    return hashlib.sha256(repr(places).encode()).hexdigest()
 
 
 def tags(work: Work) -> dict[str, str]:

@@ -62,6 +62,9 @@ class Report:
     """Blocks decoded, one decoded twice counted twice."""
     blocks: int
     """Blocks of the sources."""
+    decode_factor: float | None
+    """Blocks decoded by distinct ones: 1 where none was decoded twice, None where none was decoded
+    at all."""
     skipped_blocks: int
     """Blocks that could not be decoded and became nodata on request."""
     missing_height_pixels: int
@@ -164,6 +167,7 @@ def report_of(
         nodata_pixels=int(found.pixels[0]),
         blocks_requested=meters.reading.blocks,
         blocks=opened.blocks,
+        decode_factor=meters.reading.decode_factor,
         skipped_blocks=len(skipped),
         missing_height_pixels=meters.reading.missing,
         notices=tuple(meters.notices),

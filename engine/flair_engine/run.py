@@ -15,22 +15,26 @@ from flair_engine.agreement import TILES
 from flair_engine.contents import ContentLog
 from flair_engine.coverage import planned
 from flair_engine.errors import WriteError
+from flair_engine.gdal import block_cache
+from flair_engine.grid import strips_written
 from flair_engine.inference.choose import load
 from flair_engine.inference.labelling import label_strips
 from flair_engine.manifest import ELEVATION, label_values, output_bands, read_model_spec
 from flair_engine.mapping.assembly import assembled
 from flair_engine.mapping.journal import Journal, unfinished
-from flair_engine.mapping.landcover import PART_PX, MapStyle, write_maps
+from flair_engine.mapping.landcover import MapStyle, write_maps
 from flair_engine.mapping.targets import (
     check_place,
     check_report,
     journal_folder,
     outputs_of,
 )
+from flair_engine.memory import check_fits, pixel_memory_mib
 from flair_engine.overlap import alongside, prefetched, written_behind
 from flair_engine.overwriting import refuse_inputs
 from flair_engine.reading.height import HeightCheck, check_heights
 from flair_engine.reading.inputs import open_inputs
+from flair_engine.reading.schedule import canvas_bytes
 from flair_engine.reading.strips import read_strips, sample_tiles
 from flair_engine.report import report_of
 from flair_engine.resuming import check_complete, check_unchanged, drop_stale
@@ -53,6 +57,10 @@ if TYPE_CHECKING:
     from flair_engine.report import Report
 
 
+CACHE_BYTES = 128 * 2**20
+"""Blocks that GDAL keeps: of a VRT, or a file that is warped, some are wanted again. At least two
+for each thread: it takes the bands of one from there."""
+
 CHECK_EVERY_S = 10.0
 """Seconds between looks at the times of all inputs, while many maps are published."""
 
@@ -67,8 +75,11 @@ def run(job: Job, listener: Listener) -> Report:
     meters = Meters()
     listener = replace(listener, notify=_kept(listener.notify, meters.notices))
     opened = open_inputs(spec, job.inputs, job.read, apart=job.write.per_input)
-    with closing(opened):
-        panels, targets = planned(job, spec, opened, listener.notify)
+    threads = job.run.threads or available_cpus()
+    with closing(opened), block_cache(max(CACHE_BYTES, 2 * threads * opened.largest_block_bytes)):
+        memory_mib = pixel_memory_mib(job)
+        panels, targets = planned(job, spec, opened, memory_mib, listener.notify)
+        check_fits(panels, spec, memory_mib, listener.notify)
         _check_outputs(job, spec, opened, targets)
         with closing(_open_backend(job, listener, spec, panels)) as backend:
             work = Work(
@@ -79,7 +90,8 @@ def run(job: Job, listener: Listener) -> Report:
                 backend=backend,
                 panels=panels,
                 targets=targets,
-                threads=job.run.threads or available_cpus(),
+                threads=threads,
+                memory_mib=memory_mib,
                 meters=meters,
             )
             return _done(work, began)
@@ -200,15 +212,21 @@ def _stored_strips(
         journal.append(panel.number, strip.i, strip.outputs, provenance.skipped_blocks(work.opened))
 
     meters = work.meters
+    bands = output_bands(work.spec)
     strips = read_strips(
-        panel.sheet.raster, panel.cores, rows, threads=work.threads, counter=meters.reading
+        panel.sheet.raster,
+        panel.cores,
+        rows,
+        threads=work.threads,
+        counter=meters.reading,
+        memory_bytes=canvas_bytes(panel.cores, work.memory_mib * 2**20, sum(bands.values())),
     )
     ahead = prefetched(meters.read.time(strips))
     labelled = label_strips(
         _checked(work, ahead, heights),
         panel.cores.grid,
         work.backend.slots,
-        output_bands(work.spec),
+        bands,
         panel.is_wanted,
         values=label_values(work.spec),
     )
@@ -241,7 +259,8 @@ def _publish(work: Work, journal: Journal) -> None:
 
     for each in work.targets:
         panels = [(panel.number, panel.cores) for panel in each.panels]
-        load_strip = lru_cache(maxsize=_strips_kept(each))(journal.load)
+        core_px = each.panels[0].cores.grid.core_px
+        load_strip = lru_cache(maxsize=strips_written(core_px))(journal.load)
 
         def read(
             name: str,
@@ -254,11 +273,6 @@ def _publish(work: Work, journal: Journal) -> None:
         write_maps(each.target, _style(work, each.sheet, tags), read, journal.folder, unchanged)
     check_unchanged(work, journal.sources)
     work.meters.assembled_s = time.perf_counter() - begin - journal.waited_s
-
-
-def _strips_kept(each: SheetTarget) -> int:
-    """Return how many strips lie in what is written at a time: those of two panels."""
-    return 2 * (PART_PX[0] // each.panels[0].cores.grid.core_px + 2)
 
 
 def _style(work: Work, sheet: Sheet, tags: Mapping[str, str]) -> MapStyle:

@@ -15,11 +15,6 @@ from flair_engine.errors import FAILED, REFUSED
 BASE_BYTES = 2**30
 """Addresses that a run takes but for its threads: 0.7 GB seen, of a small model."""
 
-GDAL_CACHE_MIB = 256
-"""Blocks that GDAL keeps, where GDAL_CACHEMAX does not say. Its own default is 5 % of the memory:
-1.2 GB of 24, 50 of 1,000. Blocks are asked for once, but where layers are warped; a row of 1024 px
-blocks of two products of 25,000 px is 150 MB."""
-
 
 def start(module: str, name: str) -> None:
     """Import a module of a command called `name` and call its `main`, which ends the process."""
@@ -27,7 +22,6 @@ def start(module: str, name: str) -> None:
     signals.end_at_once(name)
     if not _has_addresses(name):
         sys.exit(REFUSED)
-    os.environ.setdefault("GDAL_CACHEMAX", str(GDAL_CACHE_MIB))
     try:
         main = import_module(module).main
     except Exception as error:

@@ -7,6 +7,7 @@ lack what they lack; README.md says so.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import platform
 import stat
@@ -15,6 +16,10 @@ import time
 import unicodedata
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PATIENCE_S = 2.0
 """Seconds that a rename waits on Windows for others to close a file: scanners and indexers open
@@ -22,6 +27,15 @@ whatever is new."""
 PAUSE_S = 0.05
 WRITERS = stat.S_IWGRP | stat.S_IWOTH
 """Bits of a mode that let others than the owner write."""
+MEMINFO = Path("/proc/meminfo")
+CGROUPS = Path("/sys/fs/cgroup")
+"""Where Linux mounts control groups, those of version 1 in a folder for each controller."""
+OWN_CGROUPS = Path("/proc/self/cgroup")
+MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Of versions 2 and 1: limit, use, and what of the use is files that can be read again."""
 
 
 def sync(descriptor: int) -> None:
@@ -136,22 +150,94 @@ def folded(name: str) -> str:
 
 
 def available_cpus() -> int:
-    """Return the number of CPUs this process may use, which a container can make few."""
+    """Return the number of CPUs this process may use, which a container can make few.
+
+    A share of a CPU's time counts as one.
+    """
+    cpus = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cpus = len(os.sched_getaffinity(0))
+    return max(1, min([cpus, *(math.ceil(quota) for quota in _cpu_quotas())]))
 
 
 def memory_bytes() -> int:
-    """Return the size of the machine's memory."""
+    """Return the size of the machine's memory, of a container what it may have of it."""
     if sys.platform == "win32":
-        import ctypes
+        return _windows_memory()[0]
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *(limit for limit, _ in _memory_limits())])
 
-        # MEMORYSTATUSEX: its own length and the load in 8 bytes, then ullTotalPhys and six more.
-        words = (ctypes.c_uint64 * 8)(64)
-        ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(words))
-        return words[1]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+def free_memory_bytes() -> int:
+    """Return the memory that this process may still take without anything being swapped out.
+
+    On macOS, which does not say it in a file, all of the machine's.
+    """
+    if sys.platform == "win32":
+        return _windows_memory()[1]
+    lines = MEMINFO.read_text(encoding="ascii").splitlines() if MEMINFO.exists() else []
+    kib = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    machine = kib[0] * 1024 if kib else memory_bytes()
+    return max(0, min([machine, *(limit - used for limit, used in _memory_limits())]))
+
+
+def _windows_memory() -> tuple[int, int]:
+    """Return the bytes of the machine's memory, and those that are free."""
+    import ctypes
+
+    # MEMORYSTATUSEX: its own length and the load in 8 bytes, then ullTotalPhys, ullAvailPhys and
+    # five more.
+    words = (ctypes.c_uint64 * 8)(64)
+    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(words))  # type: ignore[attr-defined, unused-ignore]
+    return words[1], words[2]
+
+
+def _cpu_quotas() -> Iterator[float]:
+    """Yield how many CPUs' time each control group of this process may take, of those with a limit.
+
+    See cpu.max of version 2 and cpu.cfs_quota_us of version 1 in the kernel's documentation.
+    """
+    for folder in _control_groups("cpu"):
+        limits = _words(folder / "cpu.max")
+        if not limits:
+            limits = _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
+        if len(limits) == 2 and limits[0].isdecimal() and int(limits[1]):
+            yield int(limits[0]) / int(limits[1])
+
+
+def _memory_limits() -> Iterator[tuple[int, int]]:
+    """Yield the bytes that each control group of this process may have, and has."""
+    for folder in _control_groups("memory"):
+        for limit_file, used_file, files in MEMORY_FILES:
+            limit, used = _words(folder / limit_file), _words(folder / used_file)
+            if limit and used and limit[0].isdecimal():
+                facts = _words(folder / "memory.stat")
+                kept = dict(zip(facts[::2], facts[1::2], strict=True)).get(files, "0")
+                yield int(limit[0]), max(0, int(used[0]) - int(kept))
+
+
+def _control_groups(controller: str) -> Iterator[Path]:
+    """Yield the folders of this process's control groups and of those that they are in.
+
+    A container may see itself at the root.
+    """
+    if sys.platform != "linux" or not OWN_CGROUPS.exists():
+        return
+    for line in OWN_CGROUPS.read_text(encoding="utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = CGROUPS / controller if controllers else CGROUPS
+        place = root / path.lstrip("/")
+        yield from (each for each in (place, *place.parents) if each.is_relative_to(root))
+
+
+def _words(path: Path) -> list[str]:
+    """Return the words of a small file, none where it cannot be read."""
+    try:
+        return path.read_text(encoding="ascii").split()
+    except OSError:
+        return []
 
 
 def address_space_bytes() -> int | None:

@@ -74,6 +74,8 @@ class Work:
     targets: Sequence[SheetTarget]
     threads: int
     """CPU threads that decode."""
+    memory_mib: int
+    """Of decoded pixels."""
     meters: Meters
 
     @property

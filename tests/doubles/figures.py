@@ -36,6 +36,7 @@ from flair_bench.figures import (
     Stages,
     ThroughputFigures,
     WholeRun,
+    WideRead,
     packed,
 )
 from flair_bench.machine import Machine
@@ -187,6 +188,7 @@ def raster_io() -> RasterIoFigures:
         repeats=3,
         reading={"tiled JPEG": ReadingSpeed(**speed, blocks_requested=4, blocks=4)},
         writing=IoSpeed(**speed),
+        wide={"tiled 512, 2048/128": WideRead(decode_factor=1.02, blocks=500, peak_mib=1500.0)},
         memory={"5000 px file": 300.0},
     )
 

@@ -5,6 +5,7 @@ Only `flair_engine.system` is told of another platform: libraries stay those of 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import sys
@@ -19,7 +20,7 @@ import onnxruntime
 from flair_engine import system
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import pytest
 
@@ -62,11 +63,41 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(shutil, "_use_fd_functions", False)
     for name in NO_MODULES:
         monkeypatch.setitem(sys.modules, name, None)
+    kernel32 = SimpleNamespace(GlobalMemoryStatusEx=_memory_status)
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel32), raising=False)
     its_os = ModuleType("os")
     its_os.__dict__.update({k: v for k, v in vars(os).items() if k not in NO_CALLS})
     its_os.O_BINARY = O_BINARY
     monkeypatch.setattr(system, "os", its_os)
     return its_os
+
+
+MEMORY_BYTES, FREE_BYTES = 24 * 2**30, 9 * 2**30
+"""What the double of Windows says of its memory."""
+
+
+def _memory_status(status: Any) -> int:
+    """Fill a MEMORYSTATUSEX: 4 bytes of its length and 4 of the load, then seven numbers of 8."""
+    words = status._obj
+    assert words[0] == ctypes.sizeof(words) == 64
+    words[1:3] = [MEMORY_BYTES, FREE_BYTES]
+    return 1
+
+
+def control_groups(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, groups: str, files: Mapping[str, str]
+) -> None:
+    """Have Linux say that this process is in control groups; write files of them by their paths.
+
+    `groups` are the lines of /proc/self/cgroup.
+    """
+    own = folder / "own"
+    own.write_text(groups)
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    monkeypatch.setattr(system, "OWN_CGROUPS", own)
+    monkeypatch.setattr(system, "CGROUPS", folder)
 
 
 def macos(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:

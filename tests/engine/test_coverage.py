@@ -26,7 +26,7 @@ def plan(tmp_path):
     spec = read_model_spec(write_box_model(tmp_path, "red", "green"))
     (tmp_path / "out").mkdir()
 
-    def plan(*names, read=None, **write):
+    def plan(*names, read=None, memory_mib=512, **write):
         given = names or ("",)
         apart = write.get("per_input", False)
         job = Job(
@@ -38,7 +38,7 @@ def plan(tmp_path):
         )
         opened = open_inputs(spec, job.inputs, job.read, apart=apart)
         told = []
-        panels, targets = planned(job, spec, opened, told.append)
+        panels, targets = planned(job, spec, opened, memory_mib, told.append)
         opened.close()
         return SimpleNamespace(panels=panels, targets=targets, sheets=opened.sheets, told=told)
 
@@ -100,34 +100,32 @@ def test_one_file_is_one_panel_and_one_map(tmp_path, plan):
     assert found.told == []
 
 
-def test_a_wide_raster_is_cut_into_panels(tmp_path, plan, monkeypatch):
-    monkeypatch.setattr("flair_engine.reading.schedule.CANVAS_BYTES", 1)
+def test_a_wide_raster_is_cut_into_panels(tmp_path, plan):
     put(tmp_path, "a.tif", 0, 0)
-    found = plan()
+    found = plan(memory_mib=0)
     assert [panel.cores.cols for panel in found.panels] == [range(j, j + 1) for j in range(4)]
     assert_numbered_once(found.panels)
     assert found.targets[0].panels == tuple(found.panels)
     assert (cores_of(found.panels, found.sheets[0]) == 1).all()
 
 
-@pytest.mark.parametrize("canvas_bytes", [1, 2**29])
+@pytest.mark.parametrize("memory_mib", [0, 512])
 @pytest.mark.parametrize("per_input", [False, True])
-def test_files_far_apart_are_small_areas(tmp_path, plan, monkeypatch, per_input, canvas_bytes):
-    monkeypatch.setattr("flair_engine.reading.schedule.CANVAS_BYTES", canvas_bytes)
+def test_files_far_apart_are_small_areas(tmp_path, plan, per_input, memory_mib):
     windows = [
         put(tmp_path, "a.tif", 0, 0),
         put(tmp_path, "b.tif", 5, 2000),
         put(tmp_path, "c.tif", 3000, 900),
         put(tmp_path, "d.tif", 3000, 950),
     ]
-    found = plan(per_input=per_input)
+    found = plan(per_input=per_input, memory_mib=memory_mib)
     (sheet,) = found.sheets
     cores = cores_of(found.panels, sheet)
     expected = touched(sheet, windows)
     assert (cores == expected).all()
     assert_numbered_once(found.panels)
     areas = {panel.cores.window for panel in found.panels}
-    assert len(areas) == (3 if canvas_bytes > 1 else expected.any(0).sum())
+    assert len(areas) == (3 if memory_mib else expected.any(0).sum())
     if not per_input:
         (target,) = found.targets
         assert target.panels == tuple(found.panels)
@@ -175,16 +173,15 @@ def test_files_that_share_a_core_with_what_is_asked_for_are_mapped(tmp_path, pla
     assert names_of(plan(per_input=True, bbox=box(0, 49, 10, 60)).targets) == ["b.tif"]
 
 
-def test_shapes_select_cores_of_their_panels(tmp_path, plan, monkeypatch):
+def test_shapes_select_cores_of_their_panels(tmp_path, plan):
     pytest.importorskip("pyogrio")
-    monkeypatch.setattr("flair_engine.reading.schedule.CANVAS_BYTES", 1)
     put(tmp_path, "a.tif", 0, 0, 96, 96)
     put(tmp_path, "b.tif", 0, 1600, 96, 96)
     put(tmp_path, "c.tif", 1600, 0, 96, 96)
     aoi = write_shapes(
         tmp_path / "aoi.geojson", (2, 2, 14, 14), (50, 34, 62, 62), (2, 1602, 12, 1612)
     )
-    found = plan(aoi=str(aoi))
+    found = plan(aoi=str(aoi), memory_mib=0)
     (sheet,) = found.sheets
     expected = touched(
         sheet,

@@ -39,7 +39,7 @@ def identity(make_raster, tiny_path, tmp_path, monkeypatch):
             model=tiny_path,
             inputs=Inputs(images=(str(tmp_path / name),)),
             output=tmp_path / "map.tif",
-            run=RunOptions(**{"device": "cpu", "threads": 2, **options}),
+            run=RunOptions(**{"device": "cpu", "threads": 2, "memory_mib": 64, **options}),
             read=read,
             write=write,
         )
@@ -54,6 +54,7 @@ CHANGES = {
     "source": {"name": "other.tif"},
     "inputs": {"name": "larger.tif"},
     "batch": {"batch": 3},
+    "memory": {"memory_mib": 65},
     "engine": {"threads": 1},
     "reading": {"read": ReadOptions(bands=(2, 1))},
     "reading ": {"read": ReadOptions(mask=2)},
@@ -68,7 +69,11 @@ def test_what_changes_a_map_is_seen_by_its_name(identity, field):
     field = field.strip()
     different = {name for name in before if before[name] != after[name]}
     assert field in different
-    beside = {"reading": {"inputs"}, "area": {"writing"}, "inputs": {"area", "geometry", "source"}}
+    beside = {
+        "reading": {"inputs"},
+        "area": {"writing", "panels"},
+        "inputs": {"area", "geometry", "source", "panels"},
+    }
     assert different <= {field} | beside.get(field, set())
     assert before["version"] == __version__
 
@@ -117,25 +122,37 @@ def work_of(*panels, sizes=((90, 90),)):
             sheets=[SimpleNamespace(raster=r) for r in rasters], files=(), described="same"
         ),
         panels=panels,
+        memory_mib=512,
     )
 
 
-def test_panels_in_another_order_or_cut_otherwise_are_another_area():
-    """The journal names strips by the numbers of their panels."""
+def test_other_cores_are_another_area_however_they_are_cut():
     one, other = panel(range(2), range(3)), panel(range(2), range(3, 6))
+    whole, some = panel(range(2), range(6)), np.eye(2, 3, dtype=bool)
     areas = [
         provenance.identity(work_of(*panels))["area"]
         for panels in (
             (one, other),
             (other, one),
             (one,),
-            (panel(range(2), range(6)),),
             (one, panel(range(2), range(3, 6), np.ones((2, 3), bool))),
-            (one, panel(range(2), range(3, 6), np.eye(2, 3, dtype=bool))),
+            (one, panel(range(2), range(3, 6), some)),
         )
     ]
     assert len(set(areas)) == len(areas)
-    assert provenance.identity(work_of(one, other))["area"] == areas[0]
+    assert provenance.identity(work_of(whole))["area"] == areas[0]
+    cut = [panel(range(2), range(3), some), panel(range(2), range(3, 6), ~some)]
+    uncut = panel(range(2), range(6), np.concatenate([some, ~some], axis=1))
+    assert provenance.identity(work_of(*cut))["area"] == provenance.identity(work_of(uncut))["area"]
+
+
+def test_panels_cut_otherwise_are_another_run_of_the_same_map():
+    """The journal names strips by the numbers of their panels."""
+    cut = work_of(panel(range(2), range(3)), panel(range(2), range(3, 6)))
+    whole = work_of(panel(range(2), range(6)))
+    one, other = provenance.identity(cut), provenance.identity(whole)
+    assert {name for name in one if one[name] != other[name]} == {"panels"}
+    assert provenance.run_id(cut) == provenance.run_id(whole)
 
 
 def test_the_geometry_has_the_size_of_every_sheet():

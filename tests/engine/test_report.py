@@ -42,6 +42,7 @@ REPORT = Report(
     nodata_pixels=1_000_000,
     blocks_requested=24,
     blocks=24,
+    decode_factor=1.0,
     skipped_blocks=0,
     missing_height_pixels=0,
     notices=(),
@@ -120,6 +121,7 @@ def work_of(*panels, sheets, heard=None):
         panels=panels,
         targets=(),
         threads=2,
+        memory_mib=512,
         meters=meters,
     )
 

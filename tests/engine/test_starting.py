@@ -105,12 +105,3 @@ def test_ctrl_c_at_any_time_of_the_start_is_one_line():
         codes.add(process.returncode)
     assert 130 in codes
     assert codes <= {2, 130}
-
-
-@pytest.mark.parametrize(("given", "kept"), [(None, "256"), ("64", "64")])
-def test_the_blocks_that_gdal_keeps_are_bounded(started, monkeypatch, given, kept):
-    monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
-    if given:
-        monkeypatch.setenv("GDAL_CACHEMAX", given)
-    process = started("import os\ndef main():\n    print(os.environ['GDAL_CACHEMAX'])")
-    assert process.communicate(timeout=20) == (f"{kept}\n", "")

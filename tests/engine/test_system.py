@@ -1,6 +1,5 @@
 """Operating systems: what differs between them, on this one and with doubles of the others."""
 
-import ctypes
 import errno
 import os
 import pkgutil
@@ -12,7 +11,18 @@ from types import SimpleNamespace
 import pytest
 import rasterio
 from doubles.field import noise, write
-from doubles.other_systems import FORBIDDEN, NO_CALLS, NO_MODULES, O_BINARY, held, macos, windows
+from doubles.other_systems import (
+    FORBIDDEN,
+    FREE_BYTES,
+    MEMORY_BYTES,
+    NO_CALLS,
+    NO_MODULES,
+    O_BINARY,
+    control_groups,
+    held,
+    macos,
+    windows,
+)
 from doubles.paths import listing
 
 import flair_engine
@@ -206,6 +216,7 @@ def test_case_and_spelling_tell_no_files_apart_elsewhere(double, monkeypatch, tm
 
 
 def test_the_cpus_of_the_process_are_counted(monkeypatch):
+    monkeypatch.setattr(system, "OWN_CGROUPS", Path("absent"))
     assert system.available_cpus() == len(os.sched_getaffinity(0))
     windows(monkeypatch)
     assert system.available_cpus() == os.cpu_count()
@@ -213,21 +224,86 @@ def test_the_cpus_of_the_process_are_counted(monkeypatch):
     assert system.available_cpus() == 1
 
 
-def test_the_memory_of_linux():
-    kib = Path("/proc/meminfo").read_text().split()[1]
-    assert system.memory_bytes() == int(kib) * 1024
+CPU_2, CPU_1 = "cpu.max", "cpu/cpu.cfs_quota_us"
 
 
-def test_the_memory_of_windows(on_windows, monkeypatch):
-    def status_ex(pointer):
-        words = pointer._obj
-        assert (words[0], ctypes.sizeof(words)) == (64, 64)
-        words[1] = 24 * 2**30
-        return 1
+@pytest.mark.parametrize(
+    ("groups", "files", "cpus"),
+    [
+        ("0::/\n", {CPU_2: "max 100000\n"}, 64),
+        ("0::/\n", {CPU_2: "300000 100000\n"}, 3),
+        ("0::/\n", {CPU_2: "20000 100000\n"}, 1),
+        ("0::/\n", {CPU_2: "1000 0\n"}, 64),
+        ("0::/\n", {}, 64),
+        ("0::/a/b\n", {"a/cpu.max": "250000 100000\n", "a/b/cpu.max": "max 100000\n"}, 3),
+        ("4:cpu,cpuacct:/\n", {CPU_1: "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ("4:cpu,cpuacct:/\n", {CPU_1: "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        # Docker of version 1 mounts the group of the container, whose path is that of the host.
+        ("4:cpu:/docker/1\n", {CPU_1: "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+        ("4:memory:/\n", {CPU_1: "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+    ],
+)
+def test_a_container_may_have_less_time_than_cpus(monkeypatch, tmp_path, groups, files, cpus):
+    monkeypatch.setattr(system.os, "sched_getaffinity", lambda _: range(64))
+    control_groups(monkeypatch, tmp_path, groups, files)
+    assert system.available_cpus() == cpus
 
-    kernel32 = SimpleNamespace(GlobalMemoryStatusEx=status_ex)
-    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel32), raising=False)
-    assert system.memory_bytes() == 24 * 2**30
+
+def meminfo(word):
+    """Return the bytes of a line of /proc/meminfo."""
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(lines[word].split()[0]) * 1024
+
+
+def test_the_memory_of_linux(monkeypatch):
+    monkeypatch.setattr(system, "OWN_CGROUPS", Path("absent"))
+    assert system.memory_bytes() == meminfo("MemTotal")
+    assert system.free_memory_bytes() == pytest.approx(meminfo("MemAvailable"), rel=0.2)
+
+
+GROUP_2 = {
+    "memory.max": "1000",
+    "memory.current": "700",
+    "memory.stat": "anon 1\ninactive_file 50\n",
+}
+GROUP_1 = {
+    "memory/memory.limit_in_bytes": "1000",
+    "memory/memory.usage_in_bytes": "700",
+    "memory/memory.stat": "cache 9\ntotal_inactive_file 50\n",
+}
+NO_LIMIT = {"memory/memory.limit_in_bytes": str(2**63 - 4096)}
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "memory"),
+    [
+        ("0::/\n", GROUP_2, (1000, 350)),
+        ("0::/a\n", {f"a/{k}": v for k, v in GROUP_2.items()}, (1000, 350)),
+        ("0::/a\n", {**GROUP_2, "a/memory.max": "max", "a/memory.current": "1"}, (1000, 350)),
+        ("0::/\n", {**GROUP_2, "memory.current": "1200"}, (1000, 0)),
+        ("9:memory:/docker/1\n0::/\n", GROUP_1, (1000, 350)),
+        ("9:memory:/\n", {**GROUP_1, **NO_LIMIT}, None),
+        ("0::/\n", {**GROUP_2, "memory.max": "max"}, None),
+        ("0::/\n", {}, None),
+    ],
+)
+def test_the_memory_of_a_container(monkeypatch, tmp_path, groups, files, memory):
+    control_groups(monkeypatch, tmp_path, groups, files)
+    if memory is None:
+        assert system.memory_bytes() == meminfo("MemTotal")
+        assert 1000 < system.free_memory_bytes() <= meminfo("MemTotal")
+    else:
+        assert (system.memory_bytes(), system.free_memory_bytes()) == memory
+
+
+def test_the_memory_of_windows(on_windows):
+    assert system.memory_bytes() == MEMORY_BYTES
+    assert system.free_memory_bytes() == FREE_BYTES
+
+
+def test_macos_says_no_free_memory(on_macos, monkeypatch):
+    monkeypatch.setattr(system, "MEMINFO", Path("absent"))
+    assert system.free_memory_bytes() == system.memory_bytes() == meminfo("MemTotal")
 
 
 def test_the_cpu_has_a_name(monkeypatch, tmp_path):

@@ -40,6 +40,7 @@ def test_pixels_are_those_of_all_panels():
         panels=panels,
         targets=(),
         threads=1,
+        memory_mib=512,
         meters=Meters(),
     )
     assert work.pixels == 32 * 16 + (70 - 48) * (53 - 32)

@@ -27,6 +27,7 @@ from flair_bench.figures.raster_io import (
     IoSpeed,
     RasterIoFigures,
     ReadingSpeed,
+    WideRead,
 )
 from flair_bench.figures.rounds import Spread
 from flair_bench.figures.throughput import (
@@ -83,6 +84,7 @@ __all__ = [
     "Stages",
     "ThroughputFigures",
     "WholeRun",
+    "WideRead",
     "packed",
     "with_int8",
 ]

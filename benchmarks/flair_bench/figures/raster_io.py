@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from flair_bench.figures.rounds import Spread
 
+MOSAIC_PX = 25_000
+"""Columns of the wide mosaic: 5 km at 0.2 m."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GdalRatio:
@@ -41,6 +44,17 @@ class ReadingSpeed(IoSpeed):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WideRead:
+    """A whole run of a trivial model over a wide mosaic."""
+
+    decode_factor: float
+    """Blocks decoded by distinct ones."""
+    blocks: int
+    """Stored in the files."""
+    peak_mib: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RasterIoFigures:
     """Reading, writing and memory without a network that costs anything."""
 
@@ -51,5 +65,7 @@ class RasterIoFigures:
     reading: Mapping[str, ReadingSpeed]
     """By format."""
     writing: IoSpeed
+    wide: Mapping[str, WideRead]
+    """By format and geometry, over a mosaic of 25,000 px across."""
     memory: Mapping[str, float]
     """Peak MiB of whole runs of a trivial model, by what they map."""

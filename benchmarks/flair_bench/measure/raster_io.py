@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flair_bench.figures import RasterIoFigures
 from flair_bench.measure.memory import measure_memory
 from flair_bench.measure.reading import FORMATS, measure_reading
+from flair_bench.measure.wide import measure_wide
 from flair_bench.measure.writing import measure_writing
 from flair_engine.system import available_cpus
 
@@ -48,5 +49,6 @@ def measure(
         repeats=repeats,
         reading=reading,
         writing=writing,
+        wide=measure_wide(image_bhw, folder, status),
         memory=measure_memory(image_bhw, folder, status),
     )

@@ -27,7 +27,9 @@ TRIVIAL_BANDS = ("red", "green", "blue", "nir", "height")
 """None is called elevation, which the engine would check as heights and leave out of validity."""
 
 
-def trivial_spec(bands: int, outputs: tuple[str, ...] = (LABELS,)) -> ModelSpec:
+def trivial_spec(
+    bands: int, outputs: tuple[str, ...] = (LABELS,), tile_px: int = OFFICIAL_TILE_PX
+) -> ModelSpec:
     """Return the manifest of the trivial model."""
     return ModelSpec(
         schema=MANIFEST_SCHEMA,
@@ -35,7 +37,7 @@ def trivial_spec(bands: int, outputs: tuple[str, ...] = (LABELS,)) -> ModelSpec:
         architecture="argmax",
         bands=TRIVIAL_BANDS[:bands],
         gsd_m=GSD_M,
-        tile_px=OFFICIAL_TILE_PX,
+        tile_px=tile_px,
         margin_px=OFFICIAL_MARGIN_PX,
         precision="fp32",
         agreement_fp32=None,
@@ -50,12 +52,14 @@ def trivial_spec(bands: int, outputs: tuple[str, ...] = (LABELS,)) -> ModelSpec:
     )
 
 
-def write_trivial_model(path: Path, bands: int, outputs: tuple[str, ...] = (LABELS,)) -> Path:
+def write_trivial_model(
+    path: Path, bands: int, outputs: tuple[str, ...] = (LABELS,), tile_px: int = OFFICIAL_TILE_PX
+) -> Path:
     """Write the model that answers 1 where the first of `bands` is brightest, and so on.
 
     Its confidence is the first band, its probabilities are the bands again and again.
     """
-    spec = trivial_spec(bands, outputs)
+    spec = trivial_spec(bands, outputs, tile_px)
     start, end = spec.margin_px, spec.tile_px - spec.margin_px
     limits = {"start": [start] * 2, "end": [end] * 2, "axes": [2, 3]}
     constants = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in limits.items()]

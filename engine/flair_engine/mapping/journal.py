@@ -444,6 +444,17 @@ def unfinished(folder: Path) -> bool:
         raise _disk_error(folder, error) from error
 
 
+def begun_with(folder: Path) -> dict[str, Any]:
+    """Return the identity of the unfinished run in a folder, nothing where it cannot be read."""
+    try:
+        with (folder / STRIPS_FILE).open("rb") as strips:
+            header = fields_of(strips.readline(LINE_BYTES)) or {}
+    except OSError:
+        return {}
+    identity = header.get("identity")
+    return identity if isinstance(identity, dict) else {}
+
+
 def clear_finished(folder: Path, notify: Callable[[str], None] = silent) -> None:
     """Delete what a finished run has left of its folder; tell where that fails.
 

@@ -22,7 +22,7 @@ from rasterio.windows import Window as RasterioWindow
 from flair_engine.durable import publish
 from flair_engine.errors import WriteError, first_line
 from flair_engine.gdal import GDAL_ERRORS
-from flair_engine.grid import Window, blocks, ceil_div
+from flair_engine.grid import MAP_BLOCK_PX, Window, blocks, ceil_div
 from flair_engine.mapping.journal import JOURNAL_FILES
 from flair_engine.mapping.legend import NODATA, category_names, qgis_style, rgba
 from flair_engine.mapping.standing import (
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from flair_engine.options import LabelValues
 
 
-BLOCK_PX = 512
+BLOCK_PX = MAP_BLOCK_PX
 PART_PX = (BLOCK_PX, 8 * BLOCK_PX)
 """Height and width of what is put together and written at a time: memory does not grow with the
 width of a map."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -18,6 +17,10 @@ from flair_engine.grid import Window, reflected
 
 if TYPE_CHECKING:
     from flair_engine.reading.layers import Raster
+
+ORDER = np.uint32
+"""Type of the numbers of layers that overlap."""
+ORDER_BYTES = np.dtype(ORDER).itemsize
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,20 +38,39 @@ class Part:
 class Memory:
     """Hands out arrays, and their memory again when nobody holds a view any more.
 
-    Fresh memory costs a page fault per page.
+    Fresh memory costs a page fault per page. `limit_bytes` says when there is room for another:
+    what is asked for beyond it is handed out all the same. One thread asks, any may let go.
     """
 
-    def __init__(self) -> None:
-        self._free: defaultdict[int, list[np.ndarray]] = defaultdict(list)
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._owned_bytes = 0
+        self._free: list[np.ndarray] = []
+        """What nobody has; others only append."""
+
+    def has_room(self, size: int) -> bool:
+        """Return whether one more array of `size` bytes keeps within the limit."""
+        lent_bytes = self._owned_bytes - sum(len(owner) for owner in tuple(self._free))
+        return lent_bytes + size <= self._limit_bytes
 
     def array(self, shape: tuple[int, ...]) -> np.ndarray:
         """Return uint8 of any values."""
-        free = self._free[prod(shape)]
-        owner = free.pop() if free else np.empty(prod(shape), np.uint8)
+        size = prod(shape)
+        owner = self._kept(size)
         # Views keep `lent` alive, not `owner`: numpy looks through arrays but not memoryviews.
         lent = np.frombuffer(owner.data, np.uint8)
-        weakref.finalize(lent, free.append, owner).atexit = False
-        return lent.reshape(shape)
+        weakref.finalize(lent, self._free.append, owner).atexit = False
+        return lent[:size].reshape(shape)
+
+    def _kept(self, size: int) -> np.ndarray:
+        """Return memory of `size` bytes or more that nobody has; what is too small goes."""
+        while self._free:
+            owner = self._free.pop()
+            if len(owner) >= size:
+                return owner
+            self._owned_bytes -= len(owner)
+        self._owned_bytes += size
+        return np.empty(size, np.uint8)
 
 
 class Canvas:
@@ -86,7 +108,7 @@ class Canvas:
         self._lost: dict[int, np.ndarray] = {}
         """By product bool [h, w], True where a part could not be decoded."""
         self._seen = {
-            number: np.zeros(shape, np.uint32)
+            number: np.zeros(shape, ORDER)
             for number, product in enumerate(raster.products)
             if product.stacked.any()
         }

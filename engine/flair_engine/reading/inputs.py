@@ -87,6 +87,11 @@ class Opened:
         return sum(sheet.raster.blocks for sheet in self.sheets)
 
     @property
+    def largest_block_bytes(self) -> int:
+        """Bytes of the largest block, all bands that are read of it."""
+        return max(math.prod(layer.block_px) * layer.count for layer in self._layers)
+
+    @property
     def _layers(self) -> list[Layer]:
         products = [product for sheet in self.sheets for product in sheet.raster.products]
         return [layer for product in products for layer in product.layers]

@@ -6,13 +6,14 @@ of several strips.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flair_engine.grid import Cores, Window, blocks, ceil_div, reflected
-from flair_engine.reading.canvas import Canvas, Memory, Part
+from flair_engine.grid import Cores, Window, blocks, ceil_div, reflected, strips_written
+from flair_engine.reading.canvas import ORDER_BYTES, Canvas, Memory, Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,46 +28,96 @@ PART_PIXELS = 2**19
 calls do not count."""
 
 CANVAS_BYTES = 512 * 2**20
-"""Pixels held at a time, about: a canvas being filled, the one before it still in use, and labels
-on their way."""
+"""Pixels held at a time where nothing else is said. More is taken for width alone: strips that
+share a canvas spare copying some rows, panels that are narrower decode blocks twice."""
 
 LABELLED_STRIPS = 6
-"""Strips of labels on their way at a time: being labelled, waiting, packed and stored."""
+"""Strips of labels on their way at a time: being labelled, waiting, packed and stored. Those that
+lie in the rows of a map that are being written come on top."""
 
 CANVAS_CORES = 3
-"""Rows of cores in a canvas beside its first tile: with fewer the canvas before the last could
-still be in use, with more memory is used again less often."""
+"""Rows of cores in a canvas beside its first tile, at most: with more, memory is used again less
+often."""
 
 
-@dataclass(slots=True)
 class ReadCounter:
     """What reading has cost and missed so far."""
 
-    blocks: int = 0
-    """Blocks requested; a block requested twice counts twice."""
-    missing: int = 0
-    """Valid pixels of cores without a product that is not required (height)."""
+    def __init__(self) -> None:
+        self.blocks = 0
+        """Blocks decoded; one decoded twice counts twice."""
+        self.missing = 0
+        """Valid pixels of cores without a product that is not required (height)."""
+        self._seen: dict[int, np.ndarray] = {}
+        """By layer bool [rows, columns] of blocks, True where one was decoded."""
+
+    @property
+    def distinct_blocks(self) -> int:
+        """Blocks decoded, each counted once."""
+        return sum(int(np.count_nonzero(seen)) for seen in self._seen.values())
+
+    @property
+    def decode_factor(self) -> float | None:
+        """Blocks decoded by distinct ones, None where there is none."""
+        return self.blocks / distinct if (distinct := self.distinct_blocks) else None
+
+    def count(self, layer: Layer, window: Window) -> None:
+        """Count the blocks of a window of a layer."""
+        (height, width), whole = layer.block_px, layer.window
+        if id(layer) not in self._seen:
+            shape = ceil_div(whole.height, height), ceil_div(whole.width, width)
+            self._seen[id(layer)] = np.zeros(shape, bool)
+        rows = slice(window.top // height, ceil_div(window.bottom, height))
+        cols = slice(window.left // width, ceil_div(window.right, width))
+        self.blocks += (rows.stop - rows.start) * (cols.stop - cols.start)
+        self._seen[id(layer)][rows, cols] = True
 
 
-def panels(area: Cores, raster: Raster, output_bands: int = 1) -> list[Cores]:
-    """Cut an area by columns so that the pixels held for one panel take about CANVAS_BYTES.
+def panels(
+    area: Cores, raster: Raster, memory_bytes: int = CANVAS_BYTES, output_bands: int = 1
+) -> list[Cores]:
+    """Cut an area by columns into as few panels as fit in memory, about equally wide.
 
     `output_bands` are those of all outputs of the model.
     """
-    bytes_per_column = 2 * _bytes_per_px(raster) * _canvas_rows(area, raster)
-    bytes_per_column += LABELLED_STRIPS * output_bands * area.grid.core_px
-    count = max(1, CANVAS_BYTES // (bytes_per_column * area.grid.core_px))
-    return [
-        replace(area, cols=area.cols[start : start + count])
-        for start in range(0, len(area.cols), count)
-    ]
+    fixed = needed_bytes(area, raster, 0, output_bands)
+    each = needed_bytes(area, raster, 1, output_bands) - fixed
+    number = ceil_div(len(area.cols), max(1, (memory_bytes - fixed) // each))
+    edges = [area.cols.start + n * len(area.cols) // number for n in range(number + 1)]
+    return [replace(area, cols=range(*edge)) for edge in pairwise(edges)]
+
+
+def needed_bytes(area: Cores, raster: Raster, cols: int, output_bands: int = 1) -> int:
+    """Return what panels of an area that are `cols` cores wide take at least, about.
+
+    One canvas is filled while the one before it is in use, and labels are on their way.
+    """
+    grid = area.grid
+    width = cols * grid.core_px
+    pixels = _rows_of_two(area, raster) * (width + 2 * grid.margin_px)
+    return pixels * _bytes_per_px(raster) + _label_bytes(area, cols, output_bands)
+
+
+def _label_bytes(area: Cores, cols: int, output_bands: int) -> int:
+    size = area.grid.core_px
+    return (LABELLED_STRIPS + strips_written(size)) * output_bands * size**2 * cols
+
+
+def canvas_bytes(panel: Cores, memory_bytes: int, output_bands: int = 1) -> int:
+    """Return what is left for canvases of the memory of a panel, beside labels on their way."""
+    return memory_bytes - _label_bytes(panel, len(panel.cols), output_bands)
 
 
 class Schedule:
     """What strips `rows` of a panel need, and how far its layers have been given out to decode."""
 
     def __init__(
-        self, raster: Raster, panel: Cores, rows: Sequence[int], counter: ReadCounter
+        self,
+        raster: Raster,
+        panel: Cores,
+        rows: Sequence[int],
+        counter: ReadCounter,
+        memory_bytes: int,
     ) -> None:
         grid, cores = panel.grid, panel.cols
         size, margin = grid.core_px, grid.margin_px
@@ -89,17 +140,26 @@ class Schedule:
         """Raster rows whose labels are wanted."""
         for i in rows:
             self._is_core[i * size : (i + 1) * size] = True
+        self._raster, self._rows = raster, rows
         everything = self.reach(rows[-1]) - self._keep_from[rows[0]]
-        self._canvas_rows = min(_canvas_rows(panel, raster), everything)
-        self._raster = raster
-        self._memory = Memory()
+        least, most = (_canvas_rows(panel, raster, cores) for cores in (0, CANVAS_CORES))
+        row_px, bytes_per_px = len(self._canvas_cols), _bytes_per_px(raster)
+        fitting = min(memory_bytes, CANVAS_BYTES) // (2 * row_px * bytes_per_px)
+        self._canvas_rows = min(max(least, min(most, fitting)), everything)
+        """Rows of a canvas, but for one whose strips need more."""
+        self._canvas_bytes = self._canvas_rows * row_px * raster.count
+        self._memory = Memory(memory_bytes // bytes_per_px * raster.count)
         self._counted_to = 0
         """Row below the last whose missing pixels are counted."""
+
+    def has_room(self) -> bool:
+        """Return whether there is memory for one more canvas."""
+        return self._memory.has_room(self._canvas_bytes)
 
     def canvas(self, i: int) -> Canvas:
         """Return a canvas that begins with strip `i`."""
         start = self._keep_from[i]
-        rows = range(start, start + self._canvas_rows)
+        rows = range(start, max(start + self._canvas_rows, self.reach(i)))
         return Canvas(self._raster, rows, self._canvas_cols, self._memory)
 
     def reach(self, i: int) -> int:
@@ -118,7 +178,8 @@ class Schedule:
         parts = []
         for feed in self._feeds:
             given = feed.give_out(start, until, strip=i)
-            self._counter.blocks += sum(feed.blocks_in(part) for part in given)
+            for part in given:
+                self._counter.count(feed.layer, part.window)
             parts += given
         return parts
 
@@ -151,7 +212,7 @@ class _Feed:
 
     def __init__(self, number: int, order: int, layer: Layer, height: int, cols: range) -> None:
         window = layer.window
-        self._number, self._order, self._layer = number, order, layer
+        self._number, self._order, self.layer = number, order, layer
         self._given_to = 0
         """Raster row below the last given out."""
         self._last_strip = -1
@@ -169,7 +230,7 @@ class _Feed:
         """Return the raster row that decoding whole rows of blocks down to `until` reaches."""
         if until <= self._rows.start:
             return until
-        top = self._layer.window.top
+        top = self.layer.window.top
         steps = ceil_div(min(until, self._rows.stop) - top, self._step)
         return min(top + steps * self._step, self._rows.stop)
 
@@ -187,19 +248,15 @@ class _Feed:
         if until <= self._rows.start or first >= stop:
             return []
         self._given_to, self._last_strip = stop, strip
-        windows = split(self._window(range(first, stop)), self._layer.block_px)
+        windows = split(self._window(range(first, stop)), self.layer.block_px)
         return [self._part(window) for window in windows]
-
-    def blocks_in(self, part: Part) -> int:
-        """Return how many blocks of the layer a part touches."""
-        return sum(1 for _ in blocks(part.window, self._layer.block_px))
 
     def _part(self, window: Window) -> Part:
         return Part(product=self._number, order=self._order, window=window)
 
     def _window(self, rows: range) -> Window:
         """Return raster rows as a window of the layer, all of the panel's columns."""
-        window = self._layer.window
+        window = self.layer.window
         return Window(
             top=rows.start - window.top,
             left=self._cols.start - window.left,
@@ -210,7 +267,7 @@ class _Feed:
     def close_after(self, i: int) -> None:
         """Close the layer where strip `i` was the last to be given its rows."""
         if self._given_to >= self._rows.stop and self._last_strip == i:
-            self._layer.close()
+            self.layer.close()
 
 
 def _lowest(span: range, size: int) -> int:
@@ -219,12 +276,24 @@ def _lowest(span: range, size: int) -> int:
 
 
 def _bytes_per_px(raster: Raster) -> int:
-    """Return what a canvas holds of a pixel: bands, validity, products (not order of overlaps)."""
-    return raster.count + 1 + len(raster.products)
+    """Return what a canvas holds of a pixel: bands, validity, products and the order of layers."""
+    stacked = sum(bool(product.stacked.any()) for product in raster.products)
+    return raster.count + 1 + len(raster.products) + ORDER_BYTES * stacked
 
 
-def _canvas_rows(area: Cores, raster: Raster) -> int:
-    """Return the rows of a canvas: a tile, CANVAS_CORES more, and the most rows decoded at once."""
+def _rows_of_two(area: Cores, raster: Raster) -> int:
+    """Return the most rows of two canvases in a row, with no more strips than they must have."""
+    grid = area.grid
+    top, bottom = area.rows.start * grid.core_px - grid.margin_px, area.rows.stop * grid.core_px
+    bottom += grid.margin_px
+    rows = _canvas_rows(area, raster, cores=0)
+    last = bottom - _lowest(range(bottom - grid.tile_px, bottom), grid.height)
+    whole = bottom - _lowest(range(top, bottom), grid.height)
+    return min(rows, whole) + min(max(rows, last), whole)
+
+
+def _canvas_rows(area: Cores, raster: Raster, cores: int) -> int:
+    """Return the rows of a canvas: a tile, `cores` more, and the most rows decoded at once."""
     deepest = max(
         (
             min(rows_at_once(layer), layer.window.height)
@@ -232,7 +301,7 @@ def _canvas_rows(area: Cores, raster: Raster) -> int:
         ),
         default=0,
     )
-    return area.grid.tile_px + CANVAS_CORES * area.grid.core_px + deepest
+    return area.grid.tile_px + cores * area.grid.core_px + deepest
 
 
 def _layers_near(raster: Raster, area: Cores) -> Iterator[tuple[int, int, Layer]]:

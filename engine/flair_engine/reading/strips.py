@@ -1,9 +1,9 @@
-"""Strips of a raster: every block decoded once, in parallel, the overlap kept.
+"""Strips of a raster: every block of a panel decoded once, in parallel, the overlap kept.
 
 A strip is the tiles of one row of cores within one panel of columns. Blocks are decoded straight
 into a canvas of many rows, strips are views of it, and consecutive strips share twice the margin
 of rows; what the next canvas shares with this one is copied. Panels bound the memory of wide
-rasters.
+rasters, and are as wide as memory allows, since blocks where they meet are decoded twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from flair_engine.grid import Cores, Window
-from flair_engine.reading.schedule import ReadCounter, Schedule
+from flair_engine.reading.schedule import CANVAS_BYTES, ReadCounter, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,22 +66,29 @@ class Strip:
 
 
 def read_strips(
-    raster: Raster, panel: Cores, rows: Sequence[int], *, threads: int, counter: ReadCounter
+    raster: Raster,
+    panel: Cores,
+    rows: Sequence[int],
+    *,
+    threads: int,
+    counter: ReadCounter,
+    memory_bytes: int = CANVAS_BYTES,
 ) -> Iterator[Strip]:
     """Yield the strips of a panel for each of the ascending core `rows`.
 
-    Raises ReadError where a block cannot be decoded.
+    Decoded pixels take about `memory_bytes`, more where two canvases of a strip each do. Raises
+    ReadError where a block cannot be decoded.
     """
-    schedule = Schedule(raster, panel, rows, counter)
+    schedule = Schedule(raster, panel, rows, counter, memory_bytes)
     waiting = deque(rows)
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         try:
             current, following = _load(schedule, waiting, pool), None
             while current.strips:
                 i, decoding = current.strips.popleft()
-                # Early, so that the threads never run out of work; not earlier, so that the canvas
-                # before this one is not in use any more.
-                if waiting and not following and len(current.strips) < 2:
+                # Early, so that the threads never run out of work, but not before there is memory:
+                # the canvas before this one may still be in use.
+                if waiting and not following and schedule.has_room():
                     following = _load(schedule, waiting, pool)
                 for future in decoding:
                     future.result()
@@ -92,7 +99,11 @@ def read_strips(
                     image_bhw=current.canvas.image(schedule.span(i), schedule.cols),
                     valid_hw=current.canvas.valid(schedule.span(i), schedule.cols),
                 )
-                if following and not current.strips:
+                if current.strips:
+                    continue
+                if waiting and not following:
+                    following = _load(schedule, waiting, pool)
+                if following:
                     for part in following.kept:
                         following.canvas.take(current.canvas, part)
                     current, following = following, None

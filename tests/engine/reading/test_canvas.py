@@ -10,7 +10,7 @@ from flair_engine.reading.layers import ArrayLayer, Product
 
 
 def test_memory_is_used_again_when_no_view_is_left():
-    memory = Memory()
+    memory = Memory(2**20)
     first = memory.array((2, 3, 4))
     address = first.ctypes.data
     view = first[:, 1:]
@@ -27,7 +27,7 @@ def part(top, height, width, order=0):
 
 
 def blank(raster, rows, cols):
-    return Canvas(raster, rows, cols, Memory())
+    return Canvas(raster, rows, cols, Memory(2**20))
 
 
 def test_what_another_canvas_holds_is_taken_over():

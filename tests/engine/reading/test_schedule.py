@@ -1,27 +1,29 @@
 import numpy as np
 import pytest
-from doubles.layers import BlockLayer, noise, raster_of
+from doubles.layers import BlockLayer, noise
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flair_engine.grid import Grid, Window, area_of
-from flair_engine.reading import schedule
-from flair_engine.reading.layers import ArrayLayer, Product
-from flair_engine.reading.schedule import panels, rows_at_once, split
+from flair_engine.reading.layers import array_raster
+from flair_engine.reading.schedule import LABELLED_STRIPS, needed_bytes, panels, rows_at_once, split
 
 
 @pytest.mark.parametrize("width", [1, 500, 100_000])
-def test_panels_cover_the_cores_and_bound_the_columns_held(width, monkeypatch):
-    monkeypatch.setattr(schedule, "CANVAS_BYTES", 10_000_000)
-    layer = ArrayLayer(np.zeros((5, 300, width), np.uint8))
-    raster = raster_of(300, width, Product(bands=slice(0, 5), layers=[layer]))
-    grid = Grid(height=300, width=width, tile_px=64, margin_px=8)
-    cut_up = panels(area_of(grid, None), raster)
-    assert [j for panel in cut_up for j in panel.cols] == list(range(grid.cols))
-    assert {panel.rows for panel in cut_up} == {range(grid.rows)}
-    # Two canvases of 5 bands and 2 bytes of validity, a tile, CANVAS_CORES and a band high.
-    columns = max(len(panel.cols) for panel in cut_up) * grid.core_px
-    assert columns * 2 * 7 * (64 + schedule.CANVAS_CORES * 48 + 256) <= 10_000_000
+def test_panels_cover_the_cores_and_bound_the_columns_held(width):
+    raster = array_raster(np.zeros((5, 300, width), np.uint8))
+    area = area_of(Grid(height=300, width=width, tile_px=64, margin_px=8), None)
+    cut_up = panels(area, raster, 10_000_000)
+    assert [j for panel in cut_up for j in panel.cols] == list(area.cols)
+    assert {panel.rows for panel in cut_up} == {area.rows}
+    widths = {len(panel.cols) for panel in cut_up}
+    assert max(widths) - min(widths) <= 1
+    # Two canvases of 5 bands and 2 bytes of validity, a tile and a row of blocks high.
+    columns = max(widths) * 48 + 16
+    assert columns * 2 * 7 * (64 + 256) + LABELLED_STRIPS * 48 * columns <= 10_000_000
+    assert needed_bytes(area, raster, max(widths)) <= 10_000_000
+    if len(cut_up) > 1:
+        assert needed_bytes(area, raster, -(-len(area.cols) // (len(cut_up) - 1))) > 10_000_000
 
 
 @given(

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flair_engine.errors import ReadError
-from flair_engine.grid import Cores, Grid, area_of, cut
+from flair_engine.grid import Cores, Grid, Window, area_of, cut
 from flair_engine.reading import schedule
+from flair_engine.reading.canvas import Memory
 from flair_engine.reading.layers import Product, array_raster
 from flair_engine.reading.schedule import ReadCounter
 from flair_engine.reading.strips import read_strips, sample_tiles
@@ -293,3 +294,46 @@ def test_tiles_are_sampled_from_all_that_is_mapped():
         numbers = sorted({n * len(expected) // count for n in range(count)})
         for number, tile in zip(numbers, tiles, strict=True):
             assert (tile == expected[number]).all()
+
+
+@pytest.mark.parametrize("canvases", [2, 3])
+def test_no_more_canvases_are_held_than_there_is_memory_for(canvases, monkeypatch):
+    """Each holds one strip: a tile of 32 rows and 16 of blocks, 5 bytes of a pixel."""
+    monkeypatch.setattr(schedule, "MIN_ROWS", 16)
+    monkeypatch.setattr(schedule, "CANVAS_BYTES", 1)
+    image = noise(3, 400, 300)
+    raster = raster_of(400, 300, Product(bands=slice(0, 3), layers=[BlockLayer(image, (16, 16))]))
+    grid = Grid(height=400, width=300, tile_px=32, margin_px=8)
+    memory, lent = [], []
+    known = Memory.array
+
+    def array(self, shape):
+        found = known(self, shape)
+        memory.append(self)
+        lent.append(self._owned_bytes // found.size)
+        return found
+
+    monkeypatch.setattr(Memory, "array", array)
+    area, counter = area_of(grid, None), ReadCounter()
+    size = canvases * 48 * (304 + 16) * 5
+    held = None
+    for strip in read_strips(
+        raster, area, area.rows, threads=2, counter=counter, memory_bytes=size
+    ):
+        held = strip  # until the next is there, as whoever labels it does
+    assert held is not None
+    assert len(lent) > grid.rows - 3, "each but the last holds one strip"
+    assert max(lent) == canvases
+    assert len(set(map(id, memory))) == 1
+    assert counter.blocks == counter.distinct_blocks == 25 * 19
+
+
+def test_blocks_are_counted_once_and_as_often_as_they_are_decoded():
+    layer, counter = BlockLayer(noise(1, 50, 70), (16, 32)), ReadCounter()
+    assert counter.decode_factor is None
+    counter.count(layer, Window(top=0, left=0, height=17, width=33))
+    assert (counter.blocks, counter.distinct_blocks) == (4, 4)
+    counter.count(layer, Window(top=16, left=32, height=34, width=38))
+    assert (counter.blocks, counter.distinct_blocks) == (10, 9)
+    counter.count(BlockLayer(noise(1, 9, 9), (9, 9)), Window(top=0, left=0, height=9, width=9))
+    assert counter.decode_factor == 11 / 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flair_bench.figures.raster_io import MOSAIC_PX
 from flair_bench.show.tables import Chapter, Table
 from flair_bench.show.wording import NONE
 
@@ -30,6 +31,14 @@ def raster_io_chapter(figures: RasterIoFigures) -> Chapter:
                 title="Reading and writing alone, beside GDAL",
                 columns=columns,
                 rows=(*rows, (*_beside_gdal("write labels", figures.writing), NONE)),
+            ),
+            Table(
+                title=f"Blocks decoded of a mosaic of {MOSAIC_PX} px across",
+                columns=("files, tile/margin", "blocks decoded / distinct", "stored", "peak MiB"),
+                rows=tuple(
+                    (name, f"{wide.decode_factor:.3f}", f"{wide.blocks}", f"{wide.peak_mib:.0f}")
+                    for name, wide in figures.wide.items()
+                ),
             ),
             Table(
                 title="Memory of whole runs with a model that costs nothing",

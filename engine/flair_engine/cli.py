@@ -160,7 +160,7 @@ SOURCES = "file, folder or quoted pattern"
     "memory_mib",
     callback=mebibytes,
     metavar="SIZE",
-    help="Memory of decoded pixels, e.g. 2G or 800M; default: a quarter of what is free, 1G at most.",
+    help="Memory of decoded pixels, e.g. 2G; default: a quarter of what is free, 1G at most.",
 )
 @click.option(
     "--plan-cache",

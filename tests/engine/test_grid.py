@@ -216,7 +216,7 @@ def test_an_area_is_the_smallest_rectangle_of_the_chosen_cores(height, width, ma
         cover[area.strip(i).slices] += 1
         assert area.strip(i).left == area.left
     assert (cover[area.window.slices] == 1).all()
-    assert area.window.pixels == cover.sum() == area.pixels(area.rows)
+    assert area.window.pixels == cover.sum() == sum(area.strip(i).pixels for i in area.rows)
     assert area_of(grid, None).window.pixels == height * width
 
 

@@ -28,7 +28,7 @@ RECORD_SCHEMA = 1
 HECTARES_DECIMALS = 6
 """A hundredth of a square metre, less than any pixel: classes sum up to their whole."""
 SECONDS_DECIMALS = 3
-RATE_DECIMALS = 4
+RATE_DIGITS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,8 +162,8 @@ class Report:
             "hectares_by_class": {
                 name: round(ha, HECTARES_DECIMALS) for name, ha in self.hectares_by_class.items()
             },
-            "mpx_per_s": round(self.mpx_per_s, RATE_DECIMALS),
-            "km2_per_h": round(self.km2_per_h, RATE_DECIMALS),
+            "mpx_per_s": float(f"{self.mpx_per_s:.{RATE_DIGITS}g}"),
+            "km2_per_h": float(f"{self.km2_per_h:.{RATE_DIGITS}g}"),
             "slowest_stage": self.slowest_stage,
         }
         return json.dumps(found, indent=2)

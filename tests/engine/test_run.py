@@ -284,7 +284,7 @@ def test_unreadable_blocks_are_skipped_on_request(damaged, tiny_path, tmp_path):
     assert 1 <= report.skipped_blocks <= 5
     assert (labels[:320] != 0).all()
     assert (labels[576:] == 0).all()
-    assert f"{report.skipped_blocks} unreadable blocks skipped" in report.notices[0]
+    assert f"{report.skipped_blocks} unreadable blocks skipped" in report.warnings[0]
 
 
 def test_zero_based_labels(make_raster, tiny_path, tmp_path, expected_labels):
@@ -326,7 +326,7 @@ def test_height_that_is_missing_is_counted(make_raster, band_model, tmp_path):
     inputs = Inputs(images=(str(image),), ndsm=(str(height),))
     report = segment(model, inputs, tmp_path / "map.tif", CPU)
     assert report.missing_height_pixels == 20 * 50
-    assert "height is missing on 1,000 px: counted as 0" in report.notices
+    assert "height is missing on 1,000 px: counted as 0" in report.warnings
 
 
 def maps_of(folder):
@@ -422,7 +422,7 @@ def test_what_is_found_in_pixels_is_told_and_reported(band_model, tmp_path):
         tmp_path / "map.tif", CPU, notify=told.append,
     )  # fmt: skip
     assert any("dsm.tif" in line and "-99999" in line.replace(",", "") for line in told)
-    assert report.notices == tuple(told)
+    assert report.warnings == tuple(told)
     assert report.missing_height_pixels == 100
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FULL = 255
+SAMPLES = 4
+"""Labels looked at in each direction for a pixel of a picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,15 +63,38 @@ class MapPicture:
 
 
 def map_picture(raster: Path, most_px: int) -> np.ndarray:
-    """Return a map of labels in its own colours, uint8 [4, h, w], decimated: the most frequent."""
+    """Return a map of labels in its own colours, uint8 [4, h, w], decimated.
+
+    A pixel shows the most frequent of SAMPLES x SAMPLES labels. GDAL's own mode, over all of them,
+    takes three times as long on 25,000 px squared.
+    """
     with rasterio.open(raster) as dataset:
         whole = Window(top=0, left=0, height=dataset.height, width=dataset.width)
-        labels_hw = dataset.read(1, out_shape=thinned(whole, most_px), resampling=Resampling.mode)
+        height, width = thinned(whole, most_px)
+        if min(dataset.height // height, dataset.width // width) < SAMPLES:
+            labels_hw = dataset.read(1, out_shape=(height, width), resampling=Resampling.mode)
+        else:
+            labels_hw = _most_frequent(
+                dataset.read(1, out_shape=(height * SAMPLES, width * SAMPLES))
+            )
         colors: Mapping[int, tuple[int, ...]] = dataset.colormap(1)
     palette = np.zeros((256, 4), np.uint8)
     for value, color in colors.items():
         palette[value] = color
     return np.moveaxis(palette[labels_hw], -1, 0)
+
+
+def _most_frequent(labels_hw: np.ndarray) -> np.ndarray:
+    """Return the label that most of SAMPLES x SAMPLES have, the lowest of equally many."""
+    height, width = labels_hw.shape[0] // SAMPLES, labels_hw.shape[1] // SAMPLES
+    cells = labels_hw.reshape(height, SAMPLES, width, SAMPLES)
+    found_hw = np.zeros((height, width), np.uint8)
+    most_hw = np.zeros((height, width), np.uint8)
+    for value in np.unique(labels_hw):
+        count_hw = (cells == value).sum(axis=(1, 3), dtype=np.uint8)
+        found_hw[count_hw > most_hw] = value
+        np.maximum(most_hw, count_hw, out=most_hw)
+    return found_hw
 
 
 def image_file(image_bhw: np.ndarray, seen_hw: np.ndarray) -> tuple[str, bytes]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from flair_engine.errors import OutputError
 from flair_engine.mapping.legend import hectares_said, share_said
 from flair_engine.mapping.standing import PREVIEW_MARK
+from flair_engine.texts import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +33,9 @@ BLACK, GREY, PAPER, OUTLINE = "#1d2733", "#5f6b76", "#ffffff", "#c9d1d8"
 VOID = (236, 239, 242)
 """Where there is nothing to be seen."""
 ROUND = (1, 2, 5)
+DEFAULT_FONT = "Aileron"
+WIDER_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "arial.ttf")
+"""Of Linux, Windows and macOS, for names that are not ASCII."""
 WIDE = 1.6
 """Width over height above which the map stands below the image, not beside it."""
 
@@ -103,17 +109,31 @@ def _over_void(picture: Seen) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.kron(a, np.ones((times, times, 1), np.uint8)) for a in (image, drawn))  # type: ignore[return-value]
 
 
-def _font(size_px: int) -> Any:
+def _font(size_px: int, text: str = "") -> Any:
+    """Return Pillow's own font, which has ASCII alone, or for another text one of the system."""
     from PIL import ImageFont
 
+    for name in () if text.isascii() else WIDER_FONTS:
+        with suppress(OSError):  # not on this system
+            # Raqm, where Pillow has it, fails on some characters.
+            return ImageFont.truetype(name, size_px, layout_engine=ImageFont.Layout.BASIC)
     return ImageFont.load_default(size_px)
+
+
+def _drawable(text: str, font: Any) -> str:
+    """Return a text as a font can draw it: in ASCII, accents dropped, where it has no more."""
+    if text.isascii() or font.getname()[0] != DEFAULT_FONT:
+        return text
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() or "?"
 
 
 def _text(
     draw: Any, place: tuple[float, float], text: str, size_px: int, most_px: int, ink: str = BLACK
 ) -> None:
     """Write a line, cut to a width."""
-    font = _font(size_px)
+    text = shown(text)
+    font = _font(size_px, text)
+    text = _drawable(text, font)
     if draw.textlength(text, font) > most_px:
         while text and draw.textlength(f"{text}...", font) > most_px:
             text = text[:-1]

@@ -6,12 +6,14 @@ are put over one another whole, and validity is that of the pixels that are show
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from affine import Affine
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import NodataShadowWarning
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
@@ -169,19 +171,22 @@ def _warped(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return image [3, h, w] and validity [h, w] of a file, warped to a part of the picture."""
     nodata = file.choice.nodata[0] if file.choice.nodata else None
-    with WarpedVRT(
-        dataset,
-        **warping,
-        height=shape[0],
-        width=shape[1],
-        src_nodata=nodata,
-        nodata=nodata,
-        resampling=Resampling.average,
-        add_alpha=nodata is None and dataset.count not in _alphas(dataset),
-    ) as warped:
-        return warped.read(numbers), warped.dataset_mask() > 0
-
-
-def _alphas(dataset: DatasetReader) -> set[int]:
-    """Return the numbers of the bands that are tagged alpha."""
-    return {n for n, kind in enumerate(dataset.colorinterp, 1) if kind.name == "alpha"}
+    alphas = {n for n, kind in enumerate(dataset.colorinterp, 1) if kind == ColorInterp.alpha}
+    with (
+        warnings.catch_warnings(),
+        WarpedVRT(
+            dataset,
+            **warping,
+            height=shape[0],
+            width=shape[1],
+            src_nodata=nodata,
+            nodata=nodata,
+            resampling=Resampling.average,
+            add_alpha=nodata is None and not alphas,
+        ) as warped,
+    ):
+        warnings.simplefilter("ignore", NodataShadowWarning)
+        found_bhw = warped.read(numbers)
+        if nodata is None and alphas & {*file.choice.numbers}:  # infrared that is tagged alpha
+            return found_bhw, found_bhw.any(axis=0)
+        return found_bhw, warped.read_masks(numbers[0]) > 0

@@ -12,6 +12,7 @@ from flair_engine.mapping.preview import (
     BETWEEN_PX,
     PAD_PX,
     VOID,
+    WIDER_FONTS,
     Caption,
     check_pillow,
     preview_png,
@@ -92,6 +93,34 @@ def test_a_bar_is_1_2_or_5_times_a_power_of_ten(most_m):
     assert length_m <= most_m * (1 + 1e-6) < 2.5000001 * length_m
     first = f"{length_m:.3e}"[0:5]
     assert first in ("1.000", "2.000", "5.000")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_names_with_accents_are_drawn_with_or_without_a_font_that_has_them(monkeypatch, there):
+    """Pillow's own has ASCII alone: anything else would be drawn as empty boxes."""
+    fonts = pytest.importorskip("PIL.ImageFont")
+    asked = []
+
+    pillows_own = fonts.truetype
+
+    def truetype(name, *size_px, **options):
+        if not isinstance(name, str):
+            return pillows_own(name, *size_px, **options)
+        asked.append(name)
+        if there and name == WIDER_FONTS[1]:
+            return fonts.load_default(size_px[0] + 1)
+        raise OSError
+
+    monkeypatch.setattr(fonts, "truetype", truetype)
+    shown = picture(20, 30)
+    found = drawn(shown, caption(["forêt"], title="é²水.tif"))
+    if there:
+        assert asked[:2] == [*WIDER_FONTS[:2]]
+    else:
+        assert (found == drawn(shown, caption(["foret"], title="e2.tif"))).all()
+    asked.clear()
+    drawn(shown, caption())
+    assert asked == []
 
 
 def test_a_preview_is_known_for_ours(tmp_path):

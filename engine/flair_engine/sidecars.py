@@ -6,7 +6,8 @@ import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING
 
-from flair_engine.errors import OutputError
+from flair_engine.errors import OutputError, WriteError, first_line
+from flair_engine.gdal import GDAL_ERRORS
 from flair_engine.mapping.legend import share_said
 from flair_engine.mapping.picture import (
     LegendEntry,
@@ -124,10 +125,17 @@ def _small_file(path: Path, kind: str, content: bytes) -> OutputFile:
 def _picture(work: Work, each: SheetTarget, labels: Path) -> Seen:
     window = each.target.window
     image_bhw, seen_hw = glance(each.sheet, window, work.spec.bands, EDGE_PX, work.listener.notify)
+    try:
+        map_bhw = map_picture(labels, EDGE_PX)
+    except GDAL_ERRORS as error:
+        raise WriteError(
+            f"{each.target.path}: cannot be read again for its picture ({first_line(error)})",
+            "mend that, then use --resume, or leave --preview out",
+        ) from error
     return Seen(
         image_bhw=image_bhw,
         seen_hw=seen_hw,
-        map_bhw=map_picture(labels, EDGE_PX),
+        map_bhw=map_bhw,
         across_m=px_m(work, each.sheet, window)[0] * window.width,
     )
 

@@ -66,6 +66,10 @@ BAD = {
         "exists already and is no report of flair-run",
     ),
     "report is the map": (["{raster}", "map.tif", "--report", "map.tif"], "is two outputs"),
+    "report is the preview": (
+        ["{raster}", "map.tif", "--preview", "--report", "map.preview.png"],
+        "is two outputs",
+    ),
     "report is the input": (["{raster}", "map.tif", "--report", "{raster}"], "is no report of"),
     "folder is a file": (["{raster}", "{raster5}", "--per-input"], "--per-input writes a folder"),
     "box beside the images": (

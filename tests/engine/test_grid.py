@@ -18,8 +18,19 @@ from flair_engine.grid import (
     cut_to,
     meeting,
     reflected,
+    thinned,
     union_px,
 )
+
+
+@given(height=st.integers(1, 100_000), width=st.integers(1, 100_000), most_px=st.integers(1, 2000))
+def test_a_picture_has_the_proportions_of_its_window(height, width, most_px):
+    found = thinned(Window(top=3, left=5, height=height, width=width), most_px)
+    assert min(found) >= 1
+    assert max(found) == min(max(height, width), most_px)
+    step = max(1, max(height, width) / most_px)
+    assert found[0] == pytest.approx(max(1, height / step), abs=0.5)
+    assert found[1] == pytest.approx(max(1, width / step), abs=0.5)
 
 
 @st.composite

@@ -222,6 +222,31 @@ def test_progress_reaches_every_pixel(make_raster, tiny_path, tmp_path):
     assert seen == [(0, 800), (320, 800), (640, 800), (800, 800)]
 
 
+@pytest.mark.parametrize("boxed", [False, True])
+def test_rates_count_what_goes_through_the_network(make_raster, tiny_path, tmp_path, boxed):
+    """Cores of 16 px: not those without a valid pixel, not those that nobody asked for."""
+    path, image = make_raster(height=70, width=53, nodata=0)
+    image[:, 20:60, :] = 0
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write(image)
+    box = (X, Y - 70 * 0.2, X + 20 * 0.2, Y) if boxed else None
+    seen = []
+    report = segment(
+        tiny_path, [path], tmp_path / "map.tif", CPU, write=MapOptions(bbox=box),
+        progress=lambda *done: seen.append(done),
+    )  # fmt: skip
+    width = 32 if boxed else 53
+    valid = image.any(0)
+    cores = [(i, j) for i in range(0, 70, 16) for j in range(0, width, 16)]
+    inferred = sum(
+        valid[i : i + 16, j : j + 16].size for i, j in cores if valid[i : i + 16, j : j + 16].any()
+    )
+    assert 0 < inferred < report.pixels == 70 * width
+    assert (report.inferred_pixels, report.resumed_pixels) == (inferred, 0)
+    assert report.mpx_per_s == pytest.approx(inferred / 1e6 / report.wall_s)
+    assert (seen[0], seen[-1]) == ((0, 70 * width), (inferred, inferred))
+
+
 def test_the_report_is_json_with_rates(make_raster, tiny_path, tmp_path):
     path, _ = make_raster()
     report = segment(tiny_path, [path], tmp_path / "map.tif", CPU)

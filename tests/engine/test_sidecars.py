@@ -12,9 +12,10 @@ import pytest
 import rasterio
 from doubles.field import ground_m2, noise, write
 from doubles.paths import listing
+from rasterio.errors import RasterioIOError
 
 from flair_engine import Inputs, MapOptions, ReadOptions, RunOptions, segment, sidecars
-from flair_engine.errors import CompleteError, OutputError
+from flair_engine.errors import CompleteError, OutputError, WriteError
 from flair_engine.sidecars import MOST_PICTURES, check_beside
 
 CPU = RunOptions(device="cpu", threads=2)
@@ -206,6 +207,26 @@ def test_a_complete_map_without_its_preview_is_not_complete(mapped, tmp_path):
     mapped(preview=True)
     with pytest.raises(CompleteError, match="is complete"):
         mapped(overwrite=False, resume=True, preview=True)
+
+
+def test_a_map_that_cannot_be_read_again_keeps_its_run(mapped, tmp_path, monkeypatch):
+    """The strips stay, and the map comes without a picture or once the disk is mended."""
+
+    def fails(*_given):
+        raise RasterioIOError("read error")
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr(sidecars, "map_picture", fails)
+        with pytest.raises(
+            WriteError, match=r"map\.tif: cannot be read again for its picture \(rea"
+        ):
+            mapped(overwrite=False, preview=True)
+    assert not (tmp_path / "map.tif").exists()
+    report, _ = mapped(overwrite=False, resume=True)
+    assert report.resumed_pixels == report.pixels
+    assert report.inferred_pixels == report.mpx_per_s == 0
+    assert "0.00 of them inferred, 0.00 resumed" in report.closing_line
+    assert not (tmp_path / "map.preview.png").exists()
 
 
 def test_a_date_is_for_an_item():

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 RECORD_SCHEMA = 1
 """Number of a report's fields and their meaning; CONTRIBUTING.md says when it goes up."""
-HECTARES_DECIMALS = 6
-"""A hundredth of a square metre, less than any pixel: classes sum up to their whole."""
+HECTARES_DECIMALS = 8
+"""A square centimetre, far less than any pixel: classes sum up to their whole."""
 SECONDS_DECIMALS = 3
 RATE_DIGITS = 6
 

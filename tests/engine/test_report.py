@@ -67,11 +67,11 @@ def test_the_json_has_every_field_and_rate():
 def test_the_json_is_rounded_to_what_can_be_meant():
     """Hectares to less than a pixel of 0.2 m, so that classes sum up to the whole."""
     report = replace(
-        REPORT, wall_s=12.3456789, hectares_by_class={"water": 20.12345678, "snow": 4e-6},
+        REPORT, wall_s=12.3456789, hectares_by_class={"water": 20.1234567891, "snow": 4e-6},
         busy_s={"read": 0.123456},
     )  # fmt: skip
     figures = json.loads(report.to_json())
-    assert figures["hectares_by_class"] == {"water": 20.123457, "snow": 4e-6}
+    assert figures["hectares_by_class"] == {"water": 20.12345679, "snow": 4e-6}
     assert (figures["wall_s"], figures["busy_s"]) == (12.346, {"read": 0.123})
     assert figures["mpx_per_s"] == 0.486
     assert replace(REPORT, wall_s=7.0).to_json().count('"mpx_per_s": 0.857143,') == 1

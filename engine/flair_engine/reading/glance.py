@@ -139,7 +139,10 @@ def _thinned(
         "window": RasterioWindow(part.left, part.top, part.width, part.height),
         "out_shape": shape,
     }
-    bands = {n: dataset.read(n, **where, resampling=Resampling.average) for n in {*numbers}}
+    wanted = list(dict.fromkeys(numbers))
+    # All at once: blocks that hold all bands are decoded once.
+    found_bhw = dataset.read(wanted, **where, resampling=Resampling.average)
+    bands = dict(zip(wanted, found_bhw, strict=True))
     valid_hw = np.ones(shape, bool)
     if choice.mask_band is not None:
         valid_hw &= dataset.read(choice.mask_band, **where) > 0

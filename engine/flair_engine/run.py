@@ -36,7 +36,7 @@ from flair_engine.reading.inputs import open_inputs
 from flair_engine.reading.strips import read_strips, sample_tiles
 from flair_engine.report import now, report_of
 from flair_engine.resuming import check_complete, check_unchanged, drop_stale
-from flair_engine.sidecars import beside, check_beside, is_counted, styles
+from flair_engine.sidecars import beside, check_beside, is_counted, noted
 from flair_engine.system import available_cpus
 from flair_engine.tally import NOTHING, tallied, tally
 from flair_engine.work import Meters, Panel, SheetTarget, Work
@@ -284,12 +284,13 @@ def _publish_map(
             shown += tallied(work, each.sheet, window, pixels_bhw)
         return pixels_bhw
 
-    def more(rasters: Mapping[str, Path]) -> Mapping[Path, bytes]:
-        return beside(work, each, shown, journal.started, rasters)
+    def more(rasters: Mapping[str, Path], sidecars: Mapping[Path, bytes]) -> Mapping[Path, bytes]:
+        made = beside(work, each, shown, journal.started, rasters)
+        work.meters.written += noted(each, sidecars)
+        return made
 
     style = _style(work, each.sheet, tags)
     write_maps(each.target, style, read, journal.folder, unchanged, more)
-    work.meters.written += styles(work, each)
 
 
 def _strips_kept(each: SheetTarget) -> int:

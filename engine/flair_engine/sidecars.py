@@ -21,14 +21,11 @@ from flair_engine.mapping.preview import EDGE_PX, Caption, check_pillow, preview
 from flair_engine.mapping.published import OutputFile, bbox_of, crs_text, sha256_of
 from flair_engine.mapping.stac import MapFacts, acquired_span, check_pystac, item_json
 from flair_engine.mapping.standing import (
-    foreign_style,
     item_of,
     names_of,
     preview_of,
-    stands,
-    style_of,
 )
-from flair_engine.mapping.targets import STYLED, is_page, output_path
+from flair_engine.mapping.targets import is_page, output_path
 from flair_engine.provenance import given_time, run_id
 from flair_engine.reading.glance import glance
 from flair_engine.tally import px_m
@@ -91,14 +88,13 @@ def beside(
     return made
 
 
-def styles(work: Work, each: SheetTarget) -> list[OutputFile]:
-    """Return the names and styles that were published with a map."""
-    path = each.target.path
-    rasters = [output_path(path, name) for name in work.spec.outputs if name in STYLED]
-    ours = [style_of(raster) for raster in rasters if not foreign_style(raster)]
-    kinds = {names_of(path): "names"} | dict.fromkeys(ours, "style")
-    there = {file: kind for file, kind in kinds.items() if stands(file)}
-    return [_small_file(file, kind, file.read_bytes()) for file, kind in there.items()]
+def noted(each: SheetTarget, sidecars: Mapping[Path, bytes]) -> list[OutputFile]:
+    """Return the names and styles of a map, by path, as a record tells them."""
+    names = names_of(each.target.path)
+    return [
+        _small_file(path, "names" if path == names else "style", content)
+        for path, content in sidecars.items()
+    ]
 
 
 def _raster_file(work: Work, each: SheetTarget, name: str, file: Path) -> OutputFile:

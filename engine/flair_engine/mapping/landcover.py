@@ -77,7 +77,9 @@ class MapStyle:
     """Options over those that maps are written with anyway; see mapping/creation.py."""
 
 
-def nothing_beside(_rasters: Mapping[str, Path]) -> dict[Path, bytes]:
+def nothing_beside(
+    _rasters: Mapping[str, Path], _sidecars: Mapping[Path, bytes]
+) -> dict[Path, bytes]:
     """Return what stands beside a map but for names and styles: nothing."""
     return {}
 
@@ -88,17 +90,19 @@ def write_maps(
     read: Callable[[str, Window], np.ndarray],
     folder: Path,
     check: Callable[[], None] = silent,
-    beside: Callable[[Mapping[str, Path]], Mapping[Path, bytes]] = nothing_beside,
+    beside: Callable[
+        [Mapping[str, Path], Mapping[Path, bytes]], Mapping[Path, bytes]
+    ] = nothing_beside,
 ) -> None:
     """Assemble and publish every output of the model over the target's window of the raster.
 
     `labels` go to its path, the others to rasters of their own beside it. `read` returns uint8
     [bands, h, w] of an output and a window of it; `folder` is on the same file system as the
     target. `check` is called when all is written and nothing published, and raises where it must
-    not be. Of the finished rasters, by output, `beside` makes files that get their names with them.
-    Old maps go with what GDAL has put beside them, and with their preview and Item; a style that is
-    not ours is kept. Raises WriteError where the disk refuses; what was at the path is then still
-    there.
+    not be. Of the finished rasters, by output, and the texts beside them `beside` makes more files,
+    which get their names with them. Old maps go with what GDAL has put beside them, and with their
+    preview and Item; a style that is not ours is kept. Raises WriteError where the disk refuses;
+    what was at the path is then still there.
     """
     path = target.path
     try:
@@ -118,7 +122,8 @@ def write_maps(
         made.append((temporary, raster))
         rasters[name] = temporary
     try:
-        sidecars = {**_sidecars(path, style), **beside(rasters)}
+        sidecars = _sidecars(path, style)
+        sidecars |= beside(rasters, sidecars)
         for sidecar, content in sidecars.items():
             temporary = folder / sidecar.name
             temporary.write_bytes(content)

@@ -160,7 +160,8 @@ def test_what_is_made_of_the_rasters_gets_its_name_with_them(write, tmp_path, st
     """And what an older run made is gone, unless it is made again."""
     seen = {}
 
-    def beside(rasters):
+    def beside(rasters, sidecars):
+        assert sorted(path.name for path in sidecars) == ["map.qml", "map.tif.aux.xml"]
         seen.update({name: path.read_bytes() for name, path in rasters.items()})
         return {tmp_path / "map.preview.png": b"ours: preview of flair-engine"}
 

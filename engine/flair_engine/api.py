@@ -50,24 +50,39 @@ def segment(
     write: MapOptions = MapOptions(),
     progress: Callable[[int, int], None] | None = None,
     notify: Callable[[str], None] | None = None,
+    warn: Callable[[str], None] | None = None,
     status: Callable[[str], None] | None = None,
+    command: str | None = None,
 ) -> Report:
     """Label rasters with a model exported by flair-export and write the map to `output`.
 
     `inputs` are names of files, folders or patterns, one alone or several, or products.
 
-    `progress`, where given, is called with (pixels done, pixels in all), `notify` with what the
-    user should know, `status` with lines that replace one another while something takes minutes,
-    such as building a TensorRT plan. Raises a FlairError: one with exit_code 2 before the first
+    `progress`, where given, is called with (pixels labelled, pixels to be labelled), `notify` with
+    what the user should know, `warn` with what makes the map wrong or less than it should be (where
+    it is not given, `notify` is), `status` with lines that replace one another while something
+    takes minutes, such as building a TensorRT plan. `command` is what the run's record says was
+    typed. Raises a FlairError: one with exit_code 2 before the first
     pixel is read, one with exit_code 1 for a failure on the way. Either way nothing half-written
     stands at `output`, and finished strips are kept for a run with `resume`.
     """
     from flair_engine.run import run as run_job
 
     named = inputs if isinstance(inputs, Inputs) else Inputs(images=inputs)  # type: ignore[arg-type]
-    job = Job(model=Path(model), inputs=named, output=Path(output), run=run, read=read, write=write)
+    job = Job(
+        model=Path(model),
+        inputs=named,
+        output=Path(output),
+        run=run,
+        read=read,
+        write=write,
+        command=command,
+    )
     listener = Listener(
-        progress=progress or silent, notify=notify or silent, status=status or silent
+        progress=progress or silent,
+        notify=notify or silent,
+        warn=warn or notify or silent,
+        status=status or silent,
     )
     check_job(job)
     return run_job(job, listener)

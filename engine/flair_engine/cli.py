@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from flair_engine.api import segment
-from flair_engine.command import SETTINGS, SKIPPED, run_command, say
+from flair_engine.command import SETTINGS, SKIPPED, run_command, say, sectioned
 from flair_engine.options import (
     EngineName,
     Inputs,
@@ -25,11 +25,15 @@ from flair_engine.options import (
     Precision,
     ReadOptions,
     RunOptions,
+    silent,
 )
+from flair_engine.pace import LineProgress, Pace
 from flair_engine.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+NAME = "flair-run"
 
 
 def band_numbers(
@@ -94,16 +98,41 @@ def mebibytes(
 
 MIB_OF_UNIT = {"M": 1, "G": 1024}
 SOURCES = "file, folder or quoted pattern"
+FILE = click.Path()
+"""A name that a shell completes; what it stands for is looked at later."""
+
+SECTIONS = {
+    "What is mapped": (
+        "model", "rvb", "irc", "ndsm", "dsm", "dtm", "bbox", "aoi",
+    ),
+    "How images are read": (
+        "bands", "nodata", "mask", "gsd_m", "resample", "on_error",
+    ),
+    "What is written": (
+        "labels", "per_input", "cog", "co", "preview", "stac", "acquired", "report", "overwrite",
+        "resume",
+    ),
+    "Where it is computed": (
+        "engine", "precision", "device", "batch", "slots", "threads", "plan_cache",
+        "tactic_sources",
+    ),
+    "What is said": ("quiet", "debug", "version"),
+}  # fmt: skip
+"""Names of options by the title they stand under in --help."""
 
 
-@click.command(context_settings=SETTINGS)
-@click.argument("paths", metavar="[INPUT...] OUTPUT", nargs=-1, required=True)
-@click.option("-m", "--model", required=True, type=Path, help="ONNX file made by flair-export.")
-@click.option("--rvb", multiple=True, help=f"Red, green, blue: {SOURCES}.")
-@click.option("--irc", multiple=True, help=f"Near infrared in its band 1: {SOURCES}.")
-@click.option("--ndsm", multiple=True, help=f"Height in 8 bits, 5 counts per metre: {SOURCES}.")
-@click.option("--dsm", multiple=True, help=f"Surface in metres: {SOURCES}.")
-@click.option("--dtm", multiple=True, help=f"Terrain in metres: {SOURCES}.")
+@click.command(cls=sectioned(SECTIONS), context_settings=SETTINGS)
+@click.argument("paths", metavar="[INPUT...] OUTPUT", nargs=-1, required=True, type=FILE)
+@click.option(
+    "-m", "--model", required=True, type=click.Path(path_type=Path), help="From flair-export."
+)
+@click.option("--rvb", multiple=True, type=FILE, help=f"Red, green, blue: {SOURCES}.")
+@click.option("--irc", multiple=True, type=FILE, help=f"Near infrared in its band 1: {SOURCES}.")
+@click.option(
+    "--ndsm", multiple=True, type=FILE, help=f"Height in 8 bits, 5 counts per metre: {SOURCES}."
+)
+@click.option("--dsm", multiple=True, type=FILE, help=f"Surface in metres: {SOURCES}.")
+@click.option("--dtm", multiple=True, type=FILE, help=f"Terrain in metres: {SOURCES}.")
 @click.option(
     "--bands",
     callback=band_numbers,
@@ -127,15 +156,28 @@ SOURCES = "file, folder or quoted pattern"
 @click.option(
     "--bbox", callback=box, metavar="X,Y,X,Y", help="Map what touches xmin,ymin,xmax,ymax."
 )
-@click.option("--aoi", help="Map what touches the shapes of a vector file.")
+@click.option("--aoi", type=FILE, help="Map what touches the shapes of a vector file.")
 @click.option("--per-input", is_flag=True, help="OUTPUT is a folder: one map per delivered file.")
 @click.option("--cog", is_flag=True, help="Write Cloud-Optimized GeoTIFFs.")
+@click.option(
+    "--co",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Creation option of GDAL for the maps, e.g. COMPRESS=ZSTD.",
+)
 @click.option(
     "--labels",
     type=click.Choice(get_args(LabelValues)),
     default="flair",
     show_default=True,
     help="Values written: 1..19 with nodata 0, or the official tool's 0..18 with nodata 255.",
+)
+@click.option("--preview", is_flag=True, help="Draw NAME.preview.png beside each map.")
+@click.option("--stac", is_flag=True, help="Write a STAC Item, NAME.json, beside each map.")
+@click.option(
+    "--acquired",
+    metavar="DATE[/DATE]",
+    help="When the images were taken, for --stac, e.g. 2023-07-14 or 2023.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing map or unfinished run.")
 @click.option("--resume", is_flag=True, help="Continue an unfinished run on this output.")
@@ -173,8 +215,14 @@ SOURCES = "file, folder or quoted pattern"
     metavar="±NAME,...",
     help="TensorRT's sources of kernels, spelt as in trtexec, e.g. -CUBLAS,-CUDNN.",
 )
-@click.option("--quiet", is_flag=True, help="No progress bar, no notices, no closing line.")
-@click.option("--report", type=Path, help="Write the run's figures as JSON.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="No progress, notes or closing line; warnings stay."
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="Write what was done: a page where the name ends in .html, else JSON.",
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__)
 def command(
@@ -191,7 +239,7 @@ def command(
     """
     *images, output = paths
     inputs = Inputs(images=tuple(images), **_of(Inputs, options, but=("images",)))
-    with progress_bar(quiet) as listener:
+    with progress_shown(quiet) as listener:
         done = segment(
             model,
             inputs,
@@ -201,10 +249,12 @@ def command(
             write=MapOptions(**_of(MapOptions, options)),
             progress=listener.progress,
             notify=listener.notify,
+            warn=listener.warn,
             status=listener.status,
+            command=click.get_current_context().obj,
         )
     if not quiet:
-        say(done.closing_line, "flair-run")
+        say(done.closing_line, NAME)
     return SKIPPED if done.skipped_blocks else 0
 
 
@@ -214,38 +264,53 @@ def _of(kind: Any, options: dict[str, Any], but: tuple[str, ...] = ()) -> dict[s
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Listener]:
-    """Show a bar with Mpx/s and time left on a terminal; yield what is told of a run."""
+def progress_shown(quiet: bool) -> Iterator[Listener]:
+    """Show how far a run is; yield what is told of it.
+
+    On a terminal that is a bar, elsewhere a line from time to time. With `quiet` only warnings are
+    shown: what they say is of the map.
+    """
     console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+    def tell(kind: str) -> Callable[[str], None]:
+        return lambda said: console.print(f"{NAME}: {kind}: {said}", markup=False)
+
+    notes = Listener(notify=tell("note"), warn=tell("warning"))
     if quiet:
-        yield Listener()
-        return
+        yield replace(notes, notify=silent)
+    elif console.is_terminal:
+        with _bar(console) as bar:
+            yield replace(notes, progress=bar.progress, status=bar.status)
+    else:
+        lines = LineProgress(lambda line: console.print(f"{NAME}: {line}", markup=False))
+        yield replace(notes, progress=lines.progress, status=silent)
 
-    def notify(notice: str) -> None:
-        console.print(f"flair-run: note: {notice}", markup=False)
 
-    if not console.is_terminal:
-        yield Listener(notify=notify)
-        return
+@contextmanager
+def _bar(console: Console) -> Iterator[Listener]:
+    """Show a bar with Mpx/s and time left, within 80 columns; it goes again at the end."""
     columns = (
-        BarColumn(),
+        BarColumn(bar_width=16),
         TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}", markup=False),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task: TaskID = bar.add_task("", total=None, text="loading the model")
+        pace = Pace()
 
         def status(line: str) -> None:
             bar.update(task, text=line)
 
         def progress(done: int, total: int) -> None:
-            elapsed = bar.tasks[task].elapsed or 1e-9
-            rate = f"{done / 1e6:.1f} of {total / 1e6:.1f} Mpx, {done / 1e6 / elapsed:.2f} Mpx/s"
-            bar.update(task, completed=done, total=total, text=rate)
+            if pace.began is None:
+                bar.reset(task, completed=done, total=total)  # what was before is no speed
+            rate = pace.at(done)
+            text = f"{done / 1e6:.1f} of {total / 1e6:.1f} Mpx, {rate / 1e6:.2f} Mpx/s"
+            bar.update(task, completed=done, total=total, text=text)
 
-        yield Listener(progress=progress, notify=notify, status=status)
+        yield Listener(progress=progress, status=status)
 
 
 def main() -> None:
     """Entry point of flair-run."""
-    run_command(command, "flair-run", kept="finished strips are kept, continue with --resume")
+    run_command(command, NAME, kept="finished strips are kept, continue with --resume")

@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import os
+import shlex
 import sys
 import traceback
 import warnings
@@ -20,7 +21,7 @@ from flair_engine.starting import hold_descriptors
 from flair_engine.texts import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """What click is told of every command."""
@@ -50,7 +51,8 @@ def run_command(
     `kept` is what is said of the work done so far where Ctrl-C, SIGTERM or SIGHUP ends it, which
     count once: what is under way ends in order. A traceback, and what libraries say by themselves,
     are shown only with `--debug` among the arguments, which are those of the process unless given.
-    Nothing that cannot be printed on stderr changes how a command ends.
+    Nothing that cannot be printed on stderr changes how a command ends. What was typed is the
+    context's object.
     """
     hold_descriptors()
     signals.raise_once()
@@ -59,7 +61,8 @@ def run_command(
     with _stderr_ours(alone=not debug), nullcontext() if debug else _libraries_silent():
         try:
             _check_bytes(given)
-            code = command.main(given, prog_name=name, standalone_mode=False)
+            typed = shlex.join([name, *given])
+            code = command.main(given, prog_name=name, standalone_mode=False, obj=typed)
             _flush_stdout()
             signals.ignore()
         except SystemExit as end:  # of click, where a pipe is closed
@@ -78,6 +81,30 @@ def run_command(
                 _flush_stdout()
     if code:
         sys.exit(code)
+
+
+def sectioned(sections: Mapping[str, Sequence[str]]) -> type[click.Command]:
+    """Return a kind of command whose --help has its options by sections.
+
+    `sections` holds names of parameters by title; what is in none, as click's own --help, comes
+    last.
+    """
+
+    class Sectioned(click.Command):
+        def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+            records = {
+                parameter.name: record
+                for parameter in self.get_params(context)
+                if isinstance(parameter, click.Option)
+                and (record := parameter.get_help_record(context))
+            }
+            named = {title: [records.pop(n) for n in names] for title, names in sections.items()}
+            named[[*sections][-1]] += records.values()
+            for title, lines in named.items():
+                with formatter.section(title):
+                    formatter.write_dl(lines)
+
+    return Sectioned
 
 
 def say(line: str, name: str) -> None:

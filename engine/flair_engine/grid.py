@@ -150,10 +150,6 @@ class Cores:
         """Return the pixels that the cores of row `i` label."""
         return bounds((self.grid.core(i, self.cols[0]), self.grid.core(i, self.cols[-1])))
 
-    def pixels(self, rows: Iterable[int]) -> int:
-        """Return how many pixels the cores of `rows` label."""
-        return sum(self.strip(i).pixels for i in rows)
-
 
 def area_of(grid: Grid, selected: np.ndarray | None) -> Cores:
     """Return the smallest rectangle with every selected core, bool [rows, cols]; None selects all.
@@ -201,6 +197,15 @@ def check_geometry(tile_px: int, margin_px: int) -> None:
 def ceil_div(whole: int, part: int) -> int:
     """Return how many `part`s cover `whole`."""
     return -(whole // -part)
+
+
+def thinned(window: Window, most_px: int) -> tuple[int, int]:
+    """Return height and width of a picture of a window, of at most `most_px`, in its proportions.
+
+    None of them is below 1, and none above that of the window.
+    """
+    step = max(1.0, max(window.height, window.width) / most_px)
+    return max(1, round(window.height / step)), max(1, round(window.width / step))
 
 
 def blocks(part: Window, block_px: tuple[int, int]) -> Iterator[Window]:

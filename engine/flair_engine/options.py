@@ -124,13 +124,22 @@ class MapOptions:
     overwrite: bool = False
     resume: bool = False
     """Continue the unfinished run on this output, where there is one."""
+    co: tuple[str, ...] = ()
+    """Creation options of GDAL for the rasters, `NAME=VALUE`; see mapping/creation.py."""
     report: Path | None = None
-    """Where the figures of the run are written as JSON."""
+    """Where the run's record goes: a page for people where the name ends in .html, else JSON."""
+    preview: bool = False
+    """Draw a picture beside each map, NAME.preview.png."""
+    stac: bool = False
+    """Write a STAC Item beside each map, NAME.json."""
+    acquired: str | None = None
+    """When the images were taken, for the Item: a day, month or year, or START/END of them."""
 
     def __post_init__(self) -> None:
         """Take the text of a path for one, and a path for the name of the file of shapes."""
         object.__setattr__(self, "report", _path(self.report))
         object.__setattr__(self, "aoi", _text(self.aoi))
+        object.__setattr__(self, "co", (self.co,) if isinstance(self.co, str) else self.co)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +152,8 @@ class Job:
     run: RunOptions = RunOptions()
     read: ReadOptions = ReadOptions()
     write: MapOptions = MapOptions()
+    command: str | None = None
+    """What was typed to start it, for its record; None where it was started otherwise."""
 
 
 def silent(*_said: object) -> None:
@@ -154,8 +165,11 @@ class Listener:
     """What a caller wants to be told while a run goes on."""
 
     progress: Callable[[int, int], None] = silent
-    """Called with (pixels done, pixels in all)."""
+    """Called with (pixels labelled, pixels to be labelled); the first call has what was before the
+    run was resumed. Pixels to be labelled get fewer where images turn out to be void."""
     notify: Callable[[str], None] = silent
     """Called with what the user should know."""
+    warn: Callable[[str], None] = silent
+    """Called with what makes the map wrong, or less than it should be."""
     status: Callable[[str], None] = silent
     """Called with lines that replace one another while something takes minutes."""

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from flair_engine.mapping.standing import MAP_TAG, RUN_TAG
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 MEMORY = "memory"
 """Part of an identity: MiB of decoded pixels, which say how wide panels are."""
 
+NO_BYTE_OF_MAPS = {
+    "overwrite", "resume", "report", "aoi", "preview", "stac", "acquired",
+}  # fmt: skip
+"""Options of writing that change no byte of a map; shapes are known by the cores they touch."""
 BESIDE = (".aux.xml", ".ovr", ".qml")
 """Ends of names of files that programs put beside a raster to show it."""
 
@@ -62,7 +66,9 @@ def _settings(work: Work) -> dict[str, Any]:
         "area": _digest(work.panels),
         "on_error": reading.pop("on_error"),
         "reading": reading,
-        "writing": asdict(replace(job.write, overwrite=False, resume=False, report=None, aoi=None)),
+        "writing": {
+            name: value for name, value in asdict(job.write).items() if name not in NO_BYTE_OF_MAPS
+        },
         "version": __version__,
     }
 
@@ -106,9 +112,7 @@ def tags(work: Work) -> dict[str, str]:
         RUN_TAG: run_id(work),
         "TIFFTAG_SOFTWARE": f"flair-engine {__version__}",
     }
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    if epoch.isdecimal():
-        time = dt.datetime.fromtimestamp(int(epoch), dt.timezone.utc)
+    if time := given_time():
         found["TIFFTAG_DATETIME"] = f"{time:%Y:%m:%d %H:%M:%S}"
     return found
 
@@ -116,6 +120,12 @@ def tags(work: Work) -> dict[str, str]:
 def skipped_blocks(opened: Opened) -> set[tuple[str, int, int]]:
     """Return the blocks that could not be decoded, files by the names that `sources` has."""
     return {(str(fingerprint(file)[0]), top, left) for file, top, left in opened.skipped}
+
+
+def given_time() -> dt.datetime | None:
+    """Return the time of SOURCE_DATE_EPOCH, which stands for that of making something."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return dt.datetime.fromtimestamp(int(epoch), dt.timezone.utc) if epoch.isdecimal() else None
 
 
 def fingerprint(name: str) -> list[Any]:

@@ -1,20 +1,43 @@
-"""The report of a run: counts, times, rates, and where the time went."""
+"""The report of a run: its inputs and outputs, counts, times, rates, and where the time went."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from flair_engine.grid import bounds
+from flair_engine.mapping.published import bbox_of, crs_text
+from flair_engine.provenance import fingerprint
+from flair_engine.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from flair_engine.grid import Window
+    from flair_engine.mapping.published import OutputFile
+    from flair_engine.reading.inputs import Sheet
     from flair_engine.tally import LandCover
     from flair_engine.work import Work
+
+RECORD_SCHEMA = 1
+"""Number of a report's fields and their meaning; CONTRIBUTING.md says when it goes up."""
+HECTARES_DECIMALS = 8
+"""A square centimetre, far less than any pixel: classes sum up to their whole."""
+SECONDS_DECIMALS = 3
+RATE_DIGITS = 6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputFile:
+    """A file that was read."""
+
+    path: str
+    size: int | None
+    """Bytes; None where it is no file on a disk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +46,17 @@ class Report:
 
     started: str
     """First start of the run, ISO 8601."""
+    ended: str
+    command: str | None
+    """What was typed."""
+    settings: Mapping[str, Mapping[str, Any]]
+    """What the run was told, by `inputs`, `read`, `run` and `write`."""
+    inputs: tuple[InputFile, ...]
+    """Every file that was read, those inside VRTs too."""
+    outputs: tuple[OutputFile, ...]
+    """Every file that was written but for the report."""
+    labels: str
+    """Which values stand for what: `flair` or `zero-based`."""
     output: str
     model: str
     weights_sha256: str
@@ -44,8 +78,16 @@ class Report:
     width: int
     """Of the box around what was mapped, px; of the largest, where files that cover one another
     were mapped apart."""
+    crs: str | None
+    bbox: tuple[float, float, float, float] | None
+    """Of that box, xmin, ymin, xmax, ymax in its CRS; None without one."""
     pixels: int
     """Of the areas that were read; what lies between files far apart is not among them."""
+    inferred_pixels: int
+    """Of them those that went through the network in this process; the others were resumed, not
+    asked for, or nothing is known of them."""
+    resumed_pixels: int
+    """Of them those that were labelled before the run was resumed."""
     tiles: int
     """Cores of the area, inferred or not."""
     start_up_s: float
@@ -70,15 +112,17 @@ class Report:
     missing_height_pixels: int
     notices: tuple[str, ...]
     """What the user was told."""
+    warnings: tuple[str, ...]
+    """What the user was told of that makes the map wrong, or less than it should be."""
 
     @property
     def mpx_per_s(self) -> float:
-        """Megapixels of the area per second of `wall_s`."""
-        return self.pixels / 1e6 / self.wall_s
+        """Megapixels that went through the network per second of `wall_s`."""
+        return self.inferred_pixels / 1e6 / self.wall_s
 
     @property
     def km2_per_h(self) -> float:
-        """Ground covered per hour at the model's ground sampling distance."""
+        """Ground labelled per hour at the model's ground sampling distance."""
         return self.mpx_per_s * self.gsd_m**2 * 3600
 
     @property
@@ -96,20 +140,36 @@ class Report:
         if self.agreement_fp32 is not None:
             other = "the same file in FP32" if agreement else "FP32"
             agreement += f"; {self.agreement_fp32:.2%} the labels of {other} on the first tiles"
+        inferred = "" if self.inferred_pixels == self.pixels else f", {self.share_said},"
         return (
-            f"{self.output}: {self.pixels / 1e6:.2f} Mpx in {self.wall_s:.1f} s, "
+            f"{self.output}: {self.pixels / 1e6:.2f} Mpx{inferred} in {self.wall_s:.1f} s, "
             f"{self.mpx_per_s:.2f} Mpx/s, {self.km2_per_h:.1f} km²/h; "
             f"slowest stage: {self.slowest_stage} (busy {busy:.0%}){agreement}"
         )
 
+    @property
+    def share_said(self) -> str:
+        """How much of the pixels was inferred, and how much resumed, in a few words."""
+        resumed = f", {self.resumed_pixels / 1e6:.2f} resumed" if self.resumed_pixels else ""
+        return f"{self.inferred_pixels / 1e6:.2f} of them inferred{resumed}"
+
     def to_json(self) -> str:
-        """Return every field and rate as one JSON object."""
-        rates = {
-            "mpx_per_s": self.mpx_per_s,
-            "km2_per_h": self.km2_per_h,
+        """Return every field and rate as one JSON object, rounded to what can be meant."""
+        found = {
+            "schema": RECORD_SCHEMA,
+            "version": __version__,
+            **asdict(self),
+            "start_up_s": round(self.start_up_s, SECONDS_DECIMALS),
+            "wall_s": round(self.wall_s, SECONDS_DECIMALS),
+            "busy_s": {name: round(s, SECONDS_DECIMALS) for name, s in self.busy_s.items()},
+            "hectares_by_class": {
+                name: round(ha, HECTARES_DECIMALS) for name, ha in self.hectares_by_class.items()
+            },
+            "mpx_per_s": float(f"{self.mpx_per_s:.{RATE_DIGITS}g}"),
+            "km2_per_h": float(f"{self.km2_per_h:.{RATE_DIGITS}g}"),
             "slowest_stage": self.slowest_stage,
         }
-        return json.dumps({**asdict(self), **rates}, indent=2)
+        return json.dumps(found, indent=2)
 
 
 def report_of(
@@ -127,15 +187,21 @@ def report_of(
     """
     spec, backend, opened, meters = work.spec, work.backend, work.opened, work.meters
     if meters.reading.missing:
-        work.listener.notify(f"height is missing on {meters.reading.missing:,} px: counted as 0")
+        work.listener.warn(f"height is missing on {meters.reading.missing:,} px: counted as 0")
     if skipped:
-        work.listener.notify(f"{len(skipped)} unreadable blocks skipped: nodata there")
+        work.listener.warn(f"{len(skipped)} unreadable blocks skipped: nodata there")
     if not found.pixels[1:].any():
-        work.listener.notify("no pixel of the images is valid: the map holds nodata alone")
+        work.listener.warn("no pixel of the images is valid: the map holds nodata alone")
     classes = [entry for entry in spec.classes if found.pixels[entry.value]]
-    largest = _largest_box(work)
+    sheet, largest = _largest_box(work)
     return Report(
         started=started,
+        ended=now(),
+        command=work.job.command,
+        settings=_settings(work),
+        inputs=tuple(_input_file(name) for name in work.opened.files),
+        outputs=tuple(meters.written),
+        labels=work.job.write.labels,
         output=str(work.job.output),
         model=spec.name,
         weights_sha256=spec.weights_sha256,
@@ -152,7 +218,11 @@ def report_of(
         gsd_m=spec.gsd_m,
         height=largest.height,
         width=largest.width,
+        crs=crs_text(sheet.pixel_grid.crs),
+        bbox=bbox_of(sheet.pixel_grid.of(largest)),
         pixels=work.pixels,
+        inferred_pixels=meters.inferred_px,
+        resumed_pixels=meters.resumed_px,
         tiles=sum(len(p.cores.rows) * len(p.cores.cols) for p in work.panels),
         start_up_s=start_up_s,
         wall_s=wall_s,
@@ -171,12 +241,41 @@ def report_of(
         skipped_blocks=len(skipped),
         missing_height_pixels=meters.reading.missing,
         notices=tuple(meters.notices),
+        warnings=tuple(meters.warnings),
     )
 
 
-def _largest_box(work: Work) -> Window:
-    """Return the largest of the boxes around what was mapped of each sheet."""
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
+
+
+def _settings(work: Work) -> dict[str, dict[str, Any]]:
+    """Return what a run was told, as JSON holds it."""
+    job = work.job
+    found: dict[str, dict[str, Any]] = {
+        "inputs": {"model": str(job.model), **job.inputs.given},
+        "read": asdict(job.read),
+        "run": asdict(job.run),
+        "write": asdict(job.write),
+    }
+    for options in found.values():
+        for name, value in options.items():
+            options[name] = str(value) if isinstance(value, PurePath) else value
+    return found
+
+
+def _input_file(name: str) -> InputFile:
+    path, *facts = fingerprint(name)
+    return InputFile(path=path, size=facts[0] if facts else None)
+
+
+def _largest_box(work: Work) -> tuple[Sheet, Window]:
+    """Return the largest of the boxes around what was mapped of each sheet, and that sheet."""
     windows: defaultdict[int, list[Window]] = defaultdict(list)
+    sheets: dict[int, Sheet] = {}
     for panel in work.panels:
         windows[id(panel.sheet)].append(panel.cores.window)
-    return max(map(bounds, windows.values()), key=lambda box: box.pixels)
+        sheets[id(panel.sheet)] = panel.sheet
+    boxes = [(sheets[key], bounds(found)) for key, found in windows.items()]
+    return max(boxes, key=lambda found: found[1].pixels)

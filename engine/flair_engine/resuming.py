@@ -8,7 +8,7 @@ from flair_engine.contents import SeenFiles, is_other
 from flair_engine.errors import CompleteError, OutputError, ReadError
 from flair_engine.mapping.journal import clear_finished
 from flair_engine.mapping.standing import RUN_TAG, map_tags, stands
-from flair_engine.mapping.targets import journal_folder, output_path
+from flair_engine.mapping.targets import journal_folder, output_path, wanted_beside
 from flair_engine.provenance import fingerprint, run_id, sources
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ def check_complete(work: Work) -> None:
                 f"{path}: exists already, and {newer} has changed since", "use --overwrite"
             )
     if there == maps:
+        for each in work.targets:
+            if lacking := [p for p in wanted_beside(each.target.path, work.job) if not stands(p)]:
+                raise OutputError(
+                    f"{lacking[0]}: is not there, though its map is complete", "use --overwrite"
+                )
         clear_finished(journal_folder(work.job), work.listener.notify)
         raise CompleteError(f"{work.job.output}: is complete", "nothing is left to do")
 

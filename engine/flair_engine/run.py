@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import time
 from contextlib import closing, contextmanager
@@ -14,6 +13,7 @@ from flair_engine import provenance
 from flair_engine.agreement import TILES
 from flair_engine.contents import ContentLog
 from flair_engine.coverage import planned
+from flair_engine.durable import write_whole
 from flair_engine.errors import WriteError
 from flair_engine.gdal import block_cache
 from flair_engine.grid import strips_written
@@ -21,33 +21,38 @@ from flair_engine.inference.choose import load
 from flair_engine.inference.labelling import label_strips
 from flair_engine.manifest import ELEVATION, label_values, output_bands, read_model_spec
 from flair_engine.mapping.assembly import assembled
+from flair_engine.mapping.creation import creation_options
 from flair_engine.mapping.journal import Journal, unfinished
 from flair_engine.mapping.landcover import MapStyle, write_maps
 from flair_engine.mapping.targets import (
     check_place,
     check_report,
+    is_page,
     journal_folder,
     outputs_of,
 )
 from flair_engine.memory import check_fits, pixel_memory_mib
 from flair_engine.overlap import alongside, prefetched, written_behind
 from flair_engine.overwriting import refuse_inputs
+from flair_engine.page import page
 from flair_engine.reading.height import HeightCheck, check_heights
 from flair_engine.reading.inputs import open_inputs
 from flair_engine.reading.schedule import canvas_bytes
 from flair_engine.reading.strips import read_strips, sample_tiles
-from flair_engine.report import report_of
+from flair_engine.report import now, report_of
 from flair_engine.resuming import check_complete, check_unchanged, drop_stale
+from flair_engine.sidecars import beside, check_beside, is_counted, noted
 from flair_engine.system import available_cpus
-from flair_engine.tally import tally
+from flair_engine.tally import NOTHING, tallied, tally
 from flair_engine.work import Meters, Panel, SheetTarget, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy as np
 
-    from flair_engine.grid import Cores, Window
+    from flair_engine.grid import Window
     from flair_engine.inference.base import Backend
     from flair_engine.inference.labelling import LabelledStrip
     from flair_engine.manifest import ModelSpec
@@ -72,8 +77,14 @@ def run(job: Job, listener: Listener) -> Report:
     check_place(job, spec.outputs)
     if job.write.report:
         check_report(job.write.report)
+    creation_options(job.write.co, cog=job.write.cog)
     meters = Meters()
-    listener = replace(listener, notify=_kept(listener.notify, meters.notices))
+    listener = replace(
+        listener,
+        notify=_kept(listener.notify, meters.notices),
+        warn=_kept(listener.warn, meters.warnings),
+    )
+    check_beside(job.write, listener.notify)
     opened = open_inputs(spec, job.inputs, job.read, apart=job.write.per_input)
     threads = job.run.threads or available_cpus()
     with closing(opened), block_cache(max(CACHE_BYTES, 2 * threads * opened.largest_block_bytes)):
@@ -121,14 +132,22 @@ def _done(work: Work, began: float) -> Report:
         )
         journal.remove()
     if path := work.job.write.report:
-        try:
-            path.write_text(report.to_json() + "\n", encoding="utf-8")
-        except OSError as error:
-            raise WriteError(
-                f"{path}: the map is complete, its report cannot be written ({error.strerror})",
-                "name another report",
-            ) from error
+        _write_report(path, page(report, work) if is_page(path) else report.to_json() + "\n")
     return report
+
+
+def _write_report(path: Path, text: str) -> None:
+    """Put the report at its name; raise WriteError where that cannot be."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe, /dev/stdout
+            path.write_text(text, encoding="utf-8")
+        else:
+            write_whole(path.resolve(), text.encode())
+    except OSError as error:
+        raise WriteError(
+            f"{path}: the map is complete, its report cannot be written ({error.strerror})",
+            "name another report",
+        ) from error
 
 
 def _kept(notify: Callable[[str], None], notices: list[str]) -> Callable[[str], None]:
@@ -170,7 +189,7 @@ def _journal(work: Work) -> Journal:
     return Journal(
         journal_folder(work.job),
         provenance.identity(work),
-        started=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        started=now(),
         resume=work.job.write.resume,
         restart=work.job.write.overwrite,
         notify=work.listener.notify,
@@ -183,23 +202,26 @@ def _label(work: Work, journal: Journal, contents: ContentLog, check: Callable[[
     `check` raises where it is of no use to go on.
     """
     finished = journal.finished(work.spec.outputs)
-    total, done = work.pixels, 0
+    wanted = {(p.number, i): p.wanted_px(i) for p in work.panels for i in p.cores.rows}
+    total = sum(wanted.values())
+    done = work.meters.resumed_px = sum(px for strip, px in wanted.items() if strip in finished)
+    work.listener.progress(done, total)
     elevation = ELEVATION in work.spec.bands
     heights = HeightCheck(work.spec.bands.index(ELEVATION)) if elevation else None
     for panel in work.panels:
         left_over = [i for i in panel.cores.rows if (panel.number, i) not in finished]
-        done += panel.cores.window.pixels - panel.cores.pixels(left_over)
-        work.listener.progress(done, total)
         if not left_over:
             continue
         with _stored_strips(work, panel, left_over, journal, heights) as strips:
             for strip in strips:
                 check()
                 contents.note(panel, strip.i)
-                done += strip.window.pixels
+                done += strip.inferred_px
+                total -= wanted[panel.number, strip.i] - strip.inferred_px  # void
+                work.meters.inferred_px += strip.inferred_px
                 work.listener.progress(done, total)
     if heights and (warning := heights.warning()):
-        work.listener.notify(warning)
+        work.listener.warn(warning)
 
 
 @contextmanager
@@ -237,18 +259,18 @@ def _stored_strips(
 def _checked(work: Work, strips: Iterator[Strip], heights: HeightCheck | None) -> Iterator[Strip]:
     """Pass strips on, telling the user what was found in them, and where height cannot be right."""
     if heights:
-        strips = check_heights(strips, heights, work.listener.notify)
+        strips = check_heights(strips, heights, work.listener.warn)
     for strip in strips:
         while work.opened.found:
-            work.listener.notify(work.opened.found.popleft())
+            work.listener.warn(work.opened.found.popleft())
         yield strip
 
 
 def _publish(work: Work, journal: Journal) -> None:
     """Assemble the maps from the journal, whose strips may be still to come."""
     begin = time.perf_counter()
-    bands = output_bands(work.spec)
     tags = provenance.tags(work)
+    work.meters.written.clear()
     checked_s = -math.inf
 
     def unchanged() -> None:
@@ -258,21 +280,38 @@ def _publish(work: Work, journal: Journal) -> None:
             checked_s = time.perf_counter()
 
     for each in work.targets:
-        panels = [(panel.number, panel.cores) for panel in each.panels]
-        core_px = each.panels[0].cores.grid.core_px
-        load_strip = lru_cache(maxsize=strips_written(core_px))(journal.load)
-
-        def read(
-            name: str,
-            window: Window,
-            panels: Sequence[tuple[int, Cores]] = panels,
-            load_strip: Callable[[int, int, str], np.ndarray] = load_strip,
-        ) -> np.ndarray:
-            return assembled(load_strip, name, window, panels, bands[name])
-
-        write_maps(each.target, _style(work, each.sheet, tags), read, journal.folder, unchanged)
+        _publish_map(work, journal, each, tags, unchanged)
     check_unchanged(work, journal.sources)
     work.meters.assembled_s = time.perf_counter() - begin - journal.waited_s
+
+
+def _publish_map(
+    work: Work,
+    journal: Journal,
+    each: SheetTarget,
+    tags: Mapping[str, str],
+    unchanged: Callable[[], None],
+) -> None:
+    """Assemble and publish one map with what stands beside it."""
+    bands = output_bands(work.spec)
+    panels = [(panel.number, panel.cores) for panel in each.panels]
+    load_strip = lru_cache(maxsize=strips_written(panels[0][1].grid.core_px))(journal.load)
+    shown = NOTHING
+
+    def read(name: str, window: Window) -> np.ndarray:
+        nonlocal shown
+        pixels_bhw = assembled(load_strip, name, window, panels, bands[name])
+        if name == "labels" and is_counted(work.job.write):
+            shown += tallied(work, each.sheet, window, pixels_bhw)
+        return pixels_bhw
+
+    def more(rasters: Mapping[str, Path], sidecars: Mapping[Path, bytes]) -> Mapping[Path, bytes]:
+        made = beside(work, each, shown, journal.started, rasters)
+        work.meters.written += noted(each, sidecars)
+        return made
+
+    style = _style(work, each.sheet, tags)
+    write_maps(each.target, style, read, journal.folder, unchanged, more)
 
 
 def _style(work: Work, sheet: Sheet, tags: Mapping[str, str]) -> MapStyle:
@@ -283,4 +322,5 @@ def _style(work: Work, sheet: Sheet, tags: Mapping[str, str]) -> MapStyle:
         values=work.job.write.labels,
         tags=tags,
         cog=work.job.write.cog,
+        creation=creation_options(work.job.write.co, cog=work.job.write.cog),
     )

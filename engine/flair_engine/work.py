@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from flair_engine.grid import Cores
     from flair_engine.inference.base import Backend
     from flair_engine.manifest import ModelSpec
+    from flair_engine.mapping.picture import MapPicture
+    from flair_engine.mapping.published import OutputFile
     from flair_engine.mapping.targets import Target
     from flair_engine.options import Job, Listener
     from flair_engine.reading.inputs import Opened, Sheet
@@ -32,6 +34,16 @@ class Meters:
     """Seconds the maps took, without those of waiting for strips."""
     notices: list[str] = field(default_factory=list)
     """What the user was told."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user was told of that makes the map wrong, or less than it should be."""
+    written: list[OutputFile] = field(default_factory=list)
+    """What was published."""
+    pictures: list[MapPicture] = field(default_factory=list)
+    """Of the first maps, where a page shows them."""
+    inferred_px: int = 0
+    """Pixels of the cores that went through the network in this process."""
+    resumed_px: int = 0
+    """Pixels that were to be labelled and were before the run was resumed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +61,13 @@ class Panel:
         """Return whether core (i, j) of the grid is labelled."""
         rows, cols = self.cores.rows, self.cores.cols
         return self.selected is None or bool(self.selected[i - rows.start, j - cols.start])
+
+    def wanted_px(self, i: int) -> int:
+        """Return the pixels of row i of cores that are labelled."""
+        grid, cols = self.cores.grid, self.cores.cols
+        if self.selected is None:
+            return self.cores.strip(i).pixels
+        return sum(grid.core(i, j).pixels for j in cols if self.is_wanted(i, j))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

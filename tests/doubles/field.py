@@ -27,6 +27,7 @@ X, Y = ORIGIN_M
 LOCAL = 'LOCAL_CS["RGF93 v1 / Lambert-93",UNIT["metre",1]]'
 """What IGN's own files carry instead of EPSG:2154."""
 NOTE = "flair-run: note: "
+WARNING = "flair-run: warning: "
 
 
 class Outcome(NamedTuple):
@@ -39,7 +40,7 @@ class Outcome(NamedTuple):
     @property
     def notices(self) -> str:
         """What was told on the way, a line each."""
-        return "\n".join(x for x in self.err.splitlines() if x.startswith(NOTE))
+        return "\n".join(x for x in self.err.splitlines() if x.startswith((NOTE, WARNING)))
 
 
 class Mapped(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from typing import IO
 
 NOTE = "flair-run: note: "
+WARNING = "flair-run: warning: "
+PROGRESS = re.compile(r"flair-run: [0-9]+%, ")
 CRASHED = 70
 """Exit code of a run that ended with a traceback."""
 
@@ -42,14 +45,16 @@ class Ended:
 
     @property
     def lines(self) -> list[str]:
-        """What it printed but for its notices."""
-        return [line for line in self.said.splitlines() if not line.startswith(NOTE)]
+        """What it printed but for its notices, warnings and how far it was."""
+        lines = self.said.splitlines()
+        return [x for x in lines if not x.startswith((NOTE, WARNING)) and not PROGRESS.match(x)]
 
     @property
     def notices(self) -> list[str]:
         """What it told on the way."""
         lines = self.said.splitlines()
-        return [line.removeprefix(NOTE) for line in lines if line.startswith(NOTE)]
+        told = [line for line in lines if line.startswith((NOTE, WARNING))]
+        return [line.removeprefix(NOTE).removeprefix(WARNING) for line in told]
 
     @property
     def is_one_line(self) -> bool:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
-from doubles.field import NOTE, noise, write
+from doubles.field import NOTE, WARNING, noise, write
 from rich.console import Console
 
 from flair_engine import cli
@@ -63,6 +66,10 @@ BAD = {
         "exists already and is no report of flair-run",
     ),
     "report is the map": (["{raster}", "map.tif", "--report", "map.tif"], "is two outputs"),
+    "report is the preview": (
+        ["{raster}", "map.tif", "--preview", "--report", "map.preview.png"],
+        "is two outputs",
+    ),
     "report is the input": (["{raster}", "map.tif", "--report", "{raster}"], "is no report of"),
     "folder is a file": (["{raster}", "{raster5}", "--per-input"], "--per-input writes a folder"),
     "box beside the images": (
@@ -72,6 +79,13 @@ BAD = {
     "box and shapes": (
         ["{raster}", "map.tif", "--bbox", "0,0,9,9", "--aoi", "a.gpkg"],
         "both a box and a file say what to map",
+    ),
+    "creation option": (["{raster}", "map.tif", "--co", "TILED=NO"], "TILED is fixed, or means"),
+    "date without an item": (["{raster}", "map.tif", "--acquired", "2023"], "add --stac"),
+    "no date": (["{raster}", "map.tif", "--stac", "--acquired", "soon"], "is no day, month, year"),
+    "foreign page": (
+        ["{raster}", "map.tif", "--report", "other.html"],
+        "exists already and is no report of flair-run",
     ),
     "report folder": (["{raster}", "map.tif", "--report", "no/run.json"], "its folder does not"),
     "no input": (["map.tif"], "no image given: name files as INPUT"),
@@ -90,6 +104,7 @@ BAD = {
 def test_bad_input_is_one_line_and_exit_2(make_raster, tiny_path, tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     names = {"raster": make_raster()[0].name, "raster5": make_raster("5.tif", bands=5)[0].name}
+    (tmp_path / "other.html").write_text("<!doctype html><p>of somebody else")
     before = set(tmp_path.iterdir())
     arguments, message = BAD[case]
     result = flair_run("-m", tiny_path, *(word.format(**names) for word in arguments))
@@ -147,6 +162,14 @@ SAID = [
     (["--bbox", "-1,2.5,3,4e3"], MapOptions(bbox=(-1, 2.5, 3, 4000))),
     (["--aoi", "a.gpkg", "--per-input"], MapOptions(aoi="a.gpkg", per_input=True)),
     (["--report", "run.json"], MapOptions(report=Path("run.json"))),
+    (
+        ["--co", "COMPRESS=ZSTD", "--co", "BIGTIFF=YES"],
+        MapOptions(co=("COMPRESS=ZSTD", "BIGTIFF=YES")),
+    ),
+    (
+        ["--preview", "--stac", "--acquired", "2023"],
+        MapOptions(preview=True, stac=True, acquired="2023"),
+    ),
     (["--cog", "--labels", "zero-based"], MapOptions(cog=True, labels="zero-based")),
     (["--overwrite", "--resume"], MapOptions(overwrite=True, resume=True)),
     (["--engine", "ort", "--batch", "3"], RunOptions(engine="ort", batch=3)),
@@ -207,23 +230,94 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch):
     screen = io.StringIO()
     on_terminal = partial(Console, file=screen, force_terminal=True, width=200, height=50)
     monkeypatch.setattr(cli, "Console", on_terminal)
-    with cli.progress_bar(quiet=False) as listener:
+    with cli.progress_shown(quiet=False) as listener:
         listener.status("building a plan")
-        listener.notify("height is missing on [5] px")
+        listener.notify("a style is kept on [5] px")
+        listener.warn("height is missing on [6] px")
+        listener.progress(0, 4_000_000)
         listener.progress(3_000_000, 4_000_000)
     shown = screen.getvalue()
-    assert "note: height is missing on [5] px" in shown
+    assert "note: a style is kept on [5] px" in shown
+    assert "warning: height is missing on [6] px" in shown
     assert "75 %  3.0 of 4.0 Mpx, " in shown
 
 
+@pytest.mark.parametrize("no_color", [False, True])
+def test_a_bar_fits_in_80_columns_and_keeps_its_colours_to_itself(monkeypatch, no_color):
+    """NO_COLOR (no-color.org): escapes that move the cursor stay, colours go."""
+    monkeypatch.setenv("NO_COLOR", "1" if no_color else "")
+    screen = io.StringIO()
+    on_terminal = partial(
+        Console, file=screen, force_terminal=True, width=80, height=24, color_system="standard"
+    )
+    monkeypatch.setattr(cli, "Console", on_terminal)
+    with cli.progress_shown(quiet=False) as listener:
+        listener.progress(0, 99_999_000_000)
+        listener.progress(88_888_000_000, 99_999_000_000)
+    text = screen.getvalue()
+    assert bool(re.search(r"\x1b\[[0-9;]*[1-9][0-9;]*m", text)) != no_color
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines()
+    assert any("89 %  88888.0 of 99999.0 Mpx, " in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
 @pytest.mark.parametrize("quiet", [False, True])
-def test_without_a_terminal_only_notices_are_shown(capsys, quiet):
-    with cli.progress_bar(quiet) as listener:
+def test_without_a_terminal_notes_and_warnings_are_shown(capsys, quiet):
+    """--quiet hides what is only of interest, not that the map may be wrong."""
+    with cli.progress_shown(quiet) as listener:
         listener.status("building a plan")
         listener.progress(3, 4)
-        listener.notify("height is missing")
+        listener.progress(4, 4)
+        listener.notify("a style is kept")
+        listener.warn("height is missing")
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "" if quiet else f"{NOTE}height is missing\n")
+    notes = f"{NOTE}75% was labelled before, 0.0 Mpx are left\n{NOTE}a style is kept\n"
+    warning = f"{WARNING}height is missing\n"
+    assert (said.out, said.err) == ("", warning if quiet else notes + warning)
+
+
+def test_quiet_does_not_hide_a_height_band_that_is_wrong(band_model, tmp_path):
+    image = np.full((2, 40, 50), 7, np.uint8)
+    write(tmp_path / "in.tif", image)
+    words = ["-m", band_model("red", "elevation"), tmp_path / "in.tif", tmp_path / "map.tif"]
+    result = flair_run(*words, "-q")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr.startswith(f"{WARNING}the elevation band is 7 everywhere. ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_help_has_every_option_in_one_section():
+    said = flair_run("--help").stdout
+    assert [line for line in said.splitlines() if line.endswith(":") and line[0] != " "] == [
+        f"{title}:" for title in cli.SECTIONS
+    ]
+    options = [p for p in cli.command.params if isinstance(p, click.Option)]
+    for option in options:
+        assert len(re.findall(rf"^  .*{option.opts[-1]}\b", said, re.MULTILINE)) >= 1
+    named = [name for names in cli.SECTIONS.values() for name in names]
+    assert sorted(named) == sorted(option.name for option in options)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["flair-run", "-m", "mod"], "file,mod"),
+        (["flair-run", "--rvb", "im"], "file,im"),
+        (["flair-run", "-m", "m.onnx", "in"], "file,in"),
+        (["flair-run", "--engine", "o"], "plain,ort\nplain,openvino"),
+    ],
+)
+def test_a_shell_completes_files_and_choices(words, expected):
+    completing = {
+        "_FLAIR_RUN_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "flair_engine"], env={**os.environ, **completing},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (0, expected, "")
 
 
 def test_a_report_that_fails_is_exit_1_and_the_map_is_there(make_raster, tiny_path, tmp_path):
@@ -265,7 +359,7 @@ def test_an_unreadable_block_is_exit_1(damaged, tiny_path, tmp_path):
 def test_skipped_blocks_are_exit_3(damaged, tiny_path, tmp_path):
     result = flair_run("-m", tiny_path, damaged, tmp_path / "map.tif", "--on-error", "skip")
     assert result.returncode == 3
-    assert "note: " in result.stderr
+    assert "warning: " in result.stderr
     assert "unreadable blocks skipped: nodata there" in result.stderr
     assert (tmp_path / "map.tif").exists()
 

@@ -18,8 +18,19 @@ from flair_engine.grid import (
     cut_to,
     meeting,
     reflected,
+    thinned,
     union_px,
 )
+
+
+@given(height=st.integers(1, 100_000), width=st.integers(1, 100_000), most_px=st.integers(1, 2000))
+def test_a_picture_has_the_proportions_of_its_window(height, width, most_px):
+    found = thinned(Window(top=3, left=5, height=height, width=width), most_px)
+    assert min(found) >= 1
+    assert max(found) == min(max(height, width), most_px)
+    step = max(1, max(height, width) / most_px)
+    assert found[0] == pytest.approx(max(1, height / step), abs=0.5)
+    assert found[1] == pytest.approx(max(1, width / step), abs=0.5)
 
 
 @st.composite
@@ -216,7 +227,7 @@ def test_an_area_is_the_smallest_rectangle_of_the_chosen_cores(height, width, ma
         cover[area.strip(i).slices] += 1
         assert area.strip(i).left == area.left
     assert (cover[area.window.slices] == 1).all()
-    assert area.window.pixels == cover.sum() == area.pixels(area.rows)
+    assert area.window.pixels == cover.sum() == sum(area.strip(i).pixels for i in area.rows)
     assert area_of(grid, None).window.pixels == height * width
 
 

@@ -59,6 +59,7 @@ CHANGES = {
     "reading": {"read": ReadOptions(bands=(2, 1))},
     "reading ": {"read": ReadOptions(mask=2)},
     "writing": {"write": MapOptions(labels="zero-based")},
+    "writing ": {"write": MapOptions(co=("ZLEVEL=9",))},
     "area": {"write": MapOptions(bbox=(721104.4, 6248978, 721106, 6248980.8))},
 }
 
@@ -84,6 +85,7 @@ def test_what_changes_no_map_is_not_seen(identity, tmp_path):
     assert identity(write=MapOptions(overwrite=True)) == plain
     assert identity(write=MapOptions(resume=True)) == plain
     assert identity(write=MapOptions(report=tmp_path / "run.json")) == plain
+    assert identity(write=MapOptions(preview=True)) == plain
 
 
 def test_an_identity_is_json(identity, tmp_path):

@@ -2,56 +2,28 @@
 
 import json
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from affine import Affine
+from doubles.reports import REPORT
 from doubles.tiny_model import SPEC
+from rasterio.crs import CRS
 
 from flair_engine.grid import Cores, Grid
-from flair_engine.options import Listener
-from flair_engine.report import Report, report_of
+from flair_engine.options import Inputs, Job, Listener, RunOptions
+from flair_engine.reading.pixel_grid import PixelGrid
+from flair_engine.report import RECORD_SCHEMA, InputFile, Report, report_of
 from flair_engine.tally import LandCover
 from flair_engine.work import Meters, Panel, Work
-
-REPORT = Report(
-    started="2026-07-08T09:10:11+00:00",
-    output="map.tif",
-    model="tiny",
-    weights_sha256="0" * 64,
-    engine="ort",
-    device="cpu",
-    description="ONNX Runtime 1 on 2 CPU threads",
-    precision="fp32",
-    agreement_fp32=None,
-    exported_agreement_fp32=None,
-    batch=1,
-    slots=2,
-    tile_px=512,
-    margin_px=128,
-    gsd_m=0.2,
-    height=2000,
-    width=3000,
-    pixels=6_000_000,
-    tiles=96,
-    start_up_s=1.0,
-    wall_s=12.0,
-    busy_s={"read": 3.0, "infer": 9.0, "write": 1.0},
-    pixels_by_class={"water": 5_000_000},
-    hectares_by_class={"water": 20.0},
-    nodata_pixels=1_000_000,
-    blocks_requested=24,
-    blocks=24,
-    decode_factor=1.0,
-    skipped_blocks=0,
-    missing_height_pixels=0,
-    notices=(),
-)
 
 
 def test_rates_follow_from_pixels_and_seconds():
     """Of what was read; the box around it may be mostly void."""
     assert replace(REPORT, height=90_000, width=80_000).mpx_per_s == pytest.approx(0.5)
+    assert replace(REPORT, inferred_pixels=1_500_000).mpx_per_s == pytest.approx(0.125)
     assert REPORT.mpx_per_s == pytest.approx(0.5)
     assert REPORT.km2_per_h == pytest.approx(0.5 * 0.04 * 3600)
     assert REPORT.slowest_stage == "infer"
@@ -86,7 +58,42 @@ def test_the_closing_line_says_what_a_precision_costs(first, exported, end):
 def test_the_json_has_every_field_and_rate():
     figures = json.loads(REPORT.to_json())
     rates = {"mpx_per_s", "km2_per_h", "slowest_stage"}
-    assert figures.keys() == {field.name for field in fields(Report)} | rates
+    of_the_file = {"schema", "version"}
+    assert figures.keys() == {field.name for field in fields(Report)} | rates | of_the_file
+    assert figures["schema"] == RECORD_SCHEMA
+    assert figures["outputs"][0]["sha256"] == "f" * 64
+
+
+def test_the_json_is_rounded_to_what_can_be_meant():
+    """Hectares to less than a pixel of 0.2 m, so that classes sum up to the whole."""
+    report = replace(
+        REPORT, wall_s=12.3456789, hectares_by_class={"water": 20.1234567891, "snow": 4e-6},
+        busy_s={"read": 0.123456},
+    )  # fmt: skip
+    figures = json.loads(report.to_json())
+    assert figures["hectares_by_class"] == {"water": 20.12345679, "snow": 4e-6}
+    assert (figures["wall_s"], figures["busy_s"]) == (12.346, {"read": 0.123})
+    assert figures["mpx_per_s"] == 0.486
+    assert replace(REPORT, wall_s=7.0).to_json().count('"mpx_per_s": 0.857143,') == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"inferred_pixels": 1_500_000, "resumed_pixels": 4_000_000},
+         "6.00 Mpx, 1.50 of them inferred, 4.00 resumed, in 12.0 s, 0.12 Mpx/s, 18.0 km²/h;"),
+        ({"inferred_pixels": 1_500_000},
+         "6.00 Mpx, 1.50 of them inferred, in 12.0 s, 0.12 Mpx/s, 18.0 km²/h;"),
+    ],
+)  # fmt: skip
+def test_the_closing_line_counts_what_was_inferred(changes, said):
+    assert said in replace(REPORT, **changes).closing_line
+
+
+def sheet_at(crs=None):
+    return SimpleNamespace(
+        pixel_grid=PixelGrid(height=70, width=53, crs=crs, transform=Affine(2, 0, 100, 0, -2, 900))
+    )
 
 
 def panel(number, sheet, rows, cols, size=(70, 53)):
@@ -103,11 +110,21 @@ def work_of(*panels, sheets, heard=None):
         meters.notices.append(notice)
         (heard if heard is not None else []).append(notice)
 
+    def warn(warning):
+        meters.warnings.append(warning)
+        (heard if heard is not None else []).append(warning)
+
     return Work(
-        job=SimpleNamespace(output="map.tif"),
-        listener=Listener(notify=notify),
+        job=Job(
+            model=Path("model.onnx"),
+            inputs=Inputs(images=("in.tif",)),
+            output=Path("map.tif"),
+            run=RunOptions(plan_cache=Path("plans")),
+            command="flair-run in.tif map.tif",
+        ),
+        listener=Listener(notify=notify, warn=warn),
         spec=replace(SPEC, agreement_fp32=0.9),
-        opened=SimpleNamespace(sheets=sheets, blocks=7),
+        opened=SimpleNamespace(sheets=sheets, blocks=7, files=("https://a/b.tif",)),
         backend=SimpleNamespace(
             engine="ort",
             device="cpu",
@@ -142,7 +159,7 @@ def report_for(*panels, found=None, **changes):
 
 
 def test_a_report_tells_of_the_job_the_model_and_the_engine():
-    sheet = object()
+    sheet = sheet_at()
     report = report_for(panel(0, sheet, range(5), range(4)), sheets=[sheet])
     assert (report.output, report.model, report.tile_px, report.margin_px) == (
         "map.tif", "tiny", 32, 8,
@@ -154,10 +171,22 @@ def test_a_report_tells_of_the_job_the_model_and_the_engine():
     assert report.blocks == 7
     assert (report.height, report.width, report.pixels, report.tiles) == (70, 53, 70 * 53, 20)
     assert list(report.busy_s) == ["read", "infer", "write", "assemble"]
+    assert (report.command, report.labels) == ("flair-run in.tif map.tif", "flair")
+    assert report.inputs == (InputFile(path="https://a/b.tif", size=None),)
+    assert report.settings["inputs"] == {"model": "model.onnx", "images": ("in.tif",)}
+    assert (report.settings["run"]["plan_cache"], report.crs, report.bbox) == ("plans", None, None)
+    json.loads(report.to_json())
+
+
+def test_the_box_is_told_in_its_crs():
+    sheet = sheet_at(CRS.from_epsg(2154))
+    report = report_for(panel(0, sheet, range(1, 3), range(2, 4)), sheets=[sheet])
+    assert report.crs == "EPSG:2154"
+    assert report.bbox == (100 + 2 * 32, 900 - 2 * 48, 100 + 2 * 53, 900 - 2 * 16)
 
 
 def test_what_lies_between_areas_is_in_the_box_alone():
-    sheet = object()
+    sheet = sheet_at()
     report = report_for(
         panel(0, sheet, range(2), range(1)), panel(1, sheet, range(3, 5), range(2, 4)),
         sheets=[sheet],
@@ -165,11 +194,11 @@ def test_what_lies_between_areas_is_in_the_box_alone():
     assert (report.height, report.width) == (70, 53)
     assert report.pixels == 32 * 16 + (70 - 48) * (53 - 32)
     assert report.tiles == 2 + 4
-    assert report.mpx_per_s == pytest.approx(report.pixels / 1e6 / 2.5)
+    assert report.inferred_pixels == report.resumed_pixels == 0
 
 
 def test_of_sheets_the_largest_box_is_told_and_all_pixels():
-    first, second, untouched = object(), object(), object()
+    first, second, untouched = sheet_at(), sheet_at(), sheet_at()
     report = report_for(
         panel(0, first, range(2), range(2)), panel(1, second, range(1), range(1)),
         panel(2, second, range(4), range(3, 4)), sheets=[untouched, first, second],
@@ -179,7 +208,7 @@ def test_of_sheets_the_largest_box_is_told_and_all_pixels():
 
 
 def test_classes_that_occur_have_pixels_and_hectares():
-    sheet = object()
+    sheet = sheet_at()
     found = land_cover(n0=5, n1=16, n3=24)
     report = report_for(panel(0, sheet, range(1), range(1)), sheets=[sheet], found=found)
     assert report.pixels_by_class == {"first": 16, "third": 24}
@@ -190,7 +219,7 @@ def test_classes_that_occur_have_pixels_and_hectares():
 
 
 def test_what_is_missing_in_the_map_is_told():
-    sheet, heard = object(), []
+    sheet, heard = sheet_at(), []
     work = work_of(panel(0, sheet, range(1), range(1)), sheets=[sheet], heard=heard)
     work.meters.reading.missing, work.meters.reading.blocks = 12_345, 9
     work.meters.notices.append("told before")
@@ -201,12 +230,12 @@ def test_what_is_missing_in_the_map_is_told():
         "height is missing on 12,345 px: counted as 0",
         "3 unreadable blocks skipped: nodata there",
     ]
-    assert report.notices == ("told before", *heard)
+    assert (report.notices, report.warnings) == (("told before",), tuple(heard))
     assert (report.missing_height_pixels, report.skipped_blocks) == (12_345, 3)
     assert report.blocks_requested == 9
 
 
 def test_nothing_is_told_of_a_whole_map():
-    sheet, heard = object(), []
+    sheet, heard = sheet_at(), []
     report_for(panel(0, sheet, range(1), range(1)), sheets=[sheet], heard=heard)
     assert heard == []

@@ -161,6 +161,9 @@ def test_several_maps_stopped_and_resumed_are_byte_identical(
     assert_same_maps(tmp_path / "whole", tmp_path / "stopped")
     assert progress[-1] == (whole.pixels, whole.pixels)
     assert [done for done, _ in progress] == sorted(done for done, _ in progress)
+    assert whole.inferred_pixels == whole.pixels
+    assert resumed.resumed_pixels == progress[0][0] > 0
+    assert resumed.inferred_pixels == whole.pixels - resumed.resumed_pixels
     for name in ("pixels", "pixels_by_class", "hectares_by_class", "nodata_pixels", "tiles"):
         assert getattr(resumed, name) == getattr(whole, name), name
 

@@ -398,7 +398,7 @@ def test_probabilities_of_equal_runs_have_equal_bytes(files, tmp_path):
         (tmp_path / place).mkdir()
         segment(model, files, tmp_path / place / "map.tif", CPU)
     found = [contents(tmp_path / place) for place in ("one", "other")]
-    assert len(found[0]) == 5
+    assert len(found[0]) == 6
     assert found[0] == found[1]
 
 

@@ -222,6 +222,31 @@ def test_progress_reaches_every_pixel(make_raster, tiny_path, tmp_path):
     assert seen == [(0, 800), (320, 800), (640, 800), (800, 800)]
 
 
+@pytest.mark.parametrize("boxed", [False, True])
+def test_rates_count_what_goes_through_the_network(make_raster, tiny_path, tmp_path, boxed):
+    """Cores of 16 px: not those without a valid pixel, not those that nobody asked for."""
+    path, image = make_raster(height=70, width=53, nodata=0)
+    image[:, 20:60, :] = 0
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write(image)
+    box = (X, Y - 70 * 0.2, X + 20 * 0.2, Y) if boxed else None
+    seen = []
+    report = segment(
+        tiny_path, [path], tmp_path / "map.tif", CPU, write=MapOptions(bbox=box),
+        progress=lambda *done: seen.append(done),
+    )  # fmt: skip
+    width = 32 if boxed else 53
+    valid = image.any(0)
+    cores = [(i, j) for i in range(0, 70, 16) for j in range(0, width, 16)]
+    inferred = sum(
+        valid[i : i + 16, j : j + 16].size for i, j in cores if valid[i : i + 16, j : j + 16].any()
+    )
+    assert 0 < inferred < report.pixels == 70 * width
+    assert (report.inferred_pixels, report.resumed_pixels) == (inferred, 0)
+    assert report.mpx_per_s == pytest.approx(inferred / 1e6 / report.wall_s)
+    assert (seen[0], seen[-1]) == ((0, 70 * width), (inferred, inferred))
+
+
 def test_the_report_is_json_with_rates(make_raster, tiny_path, tmp_path):
     path, _ = make_raster()
     report = segment(tiny_path, [path], tmp_path / "map.tif", CPU)
@@ -284,7 +309,7 @@ def test_unreadable_blocks_are_skipped_on_request(damaged, tiny_path, tmp_path):
     assert 1 <= report.skipped_blocks <= 5
     assert (labels[:320] != 0).all()
     assert (labels[576:] == 0).all()
-    assert f"{report.skipped_blocks} unreadable blocks skipped" in report.notices[0]
+    assert f"{report.skipped_blocks} unreadable blocks skipped" in report.warnings[0]
 
 
 def test_zero_based_labels(make_raster, tiny_path, tmp_path, expected_labels):
@@ -326,7 +351,7 @@ def test_height_that_is_missing_is_counted(make_raster, band_model, tmp_path):
     inputs = Inputs(images=(str(image),), ndsm=(str(height),))
     report = segment(model, inputs, tmp_path / "map.tif", CPU)
     assert report.missing_height_pixels == 20 * 50
-    assert "height is missing on 1,000 px: counted as 0" in report.notices
+    assert "height is missing on 1,000 px: counted as 0" in report.warnings
 
 
 def maps_of(folder):
@@ -422,7 +447,7 @@ def test_what_is_found_in_pixels_is_told_and_reported(band_model, tmp_path):
         tmp_path / "map.tif", CPU, notify=told.append,
     )  # fmt: skip
     assert any("dsm.tif" in line and "-99999" in line.replace(",", "") for line in told)
-    assert report.notices == tuple(told)
+    assert report.warnings == tuple(told)
     assert report.missing_height_pixels == 100
 
 

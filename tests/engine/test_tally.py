@@ -10,10 +10,10 @@ from doubles.tiny_model import SPEC
 from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 
-from flair_engine.grid import Cores, Grid
+from flair_engine.grid import Cores, Grid, Window, blocks
 from flair_engine.options import ReadOptions
 from flair_engine.reading.pixel_grid import PixelGrid
-from flair_engine.tally import tally
+from flair_engine.tally import NOTHING, tallied, tally
 from flair_engine.work import Panel
 
 WGS84 = Geod(ellps="WGS84")
@@ -118,6 +118,21 @@ def test_each_strip_is_measured_at_its_own_place():
         expected = pixel_m2(tall.pixel_grid, 16 * i, 0, 16, 16) / 10_000
         assert found.hectares[1 + n] == pytest.approx(expected, rel=2e-6)
     assert found.hectares[2] / found.hectares[1] > 1.01
+
+
+def test_windows_of_a_map_sum_up_to_its_strips():
+    """Parts are cut elsewhere than strips: each pixel is measured a little further off."""
+    crs, origin, px = PLACES["Web Mercator at 47 N"]
+    here, labels = sheet(crs, origin, px), noise()
+    whole = tally(work_of(panels_of(here)), counts_of(panels_of(here), labels))
+    found = NOTHING
+    height, width = labels.shape
+    for part in blocks(Window(top=0, left=0, height=height, width=width), (20, 30)):
+        found += tallied(work_of([]), here, part, labels[part.slices])
+    assert (found.pixels == whole.pixels).all()
+    np.testing.assert_allclose(found.hectares, whole.hectares, rtol=1e-6)
+    assert not NOTHING.pixels.any()
+    assert not NOTHING.hectares.any()
 
 
 def test_sheets_are_counted_together_each_by_its_own_pixels():

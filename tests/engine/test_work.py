@@ -28,6 +28,21 @@ def test_a_core_is_wanted_by_its_place_in_the_grid(seed):
     assert all(here.is_wanted(i, j) is bool(whole[i, j]) for i in rows for j in cols)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_wanted_pixels_are_those_of_the_cores_that_are_wanted(seed):
+    whole = np.random.default_rng(seed).random((GRID.rows, GRID.cols)) < 0.5
+    drawn = np.zeros((GRID.height, GRID.width), bool)
+    for i in range(GRID.rows):
+        for j in range(GRID.cols):
+            drawn[GRID.core(i, j).slices] = whole[i, j]
+    here = panel(range(GRID.rows), range(GRID.cols), whole)
+    everything = panel(range(GRID.rows), range(GRID.cols))
+    for i in range(GRID.rows):
+        rows = slice(16 * i, 16 * i + 16)
+        assert here.wanted_px(i) == drawn[rows].sum()
+        assert everything.wanted_px(i) == drawn[rows].size
+
+
 def test_pixels_are_those_of_all_panels():
     """Cut where the raster ends."""
     panels = [panel(range(2), range(1)), panel(range(3, 5), range(2, 4), number=1)]

@@ -53,6 +53,8 @@ class LabelledStrip:
     """The pixels of the raster."""
     outputs: Mapping[str, np.ndarray]
     """uint8 [bands, h, w] by output name."""
+    inferred_px: int
+    """Pixels of the cores that went through the network."""
 
 
 def label_strips(
@@ -140,14 +142,21 @@ def _put_together(
 ) -> Iterator[LabelledStrip]:
     """Yield each strip with its last core. Cores come in order: one strip is filled at a time."""
     outputs: dict[str, np.ndarray] = {}
+    inferred_px = 0
     for destination, found in labelled:
+        inferred_px += destination.core.pixels if destination.core else 0
         if not outputs:
             size = (destination.window.height, destination.window.width)
             outputs = {n: np.zeros((bands, *size), np.uint8) for n, bands in output_bands.items()}
         _put(found, destination, outputs)
         if destination.ends_strip:
-            yield LabelledStrip(i=destination.i, window=destination.window, outputs=outputs)
-            outputs = {}
+            yield LabelledStrip(
+                i=destination.i,
+                window=destination.window,
+                outputs=outputs,
+                inferred_px=inferred_px,
+            )
+            outputs, inferred_px = {}, 0
 
 
 def _put(

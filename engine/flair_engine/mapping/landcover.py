@@ -8,7 +8,7 @@ file.
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -24,11 +24,19 @@ from flair_engine.errors import WriteError, first_line
 from flair_engine.gdal import GDAL_ERRORS
 from flair_engine.grid import MAP_BLOCK_PX, Window, blocks, ceil_div
 from flair_engine.mapping.journal import JOURNAL_FILES
-from flair_engine.mapping.legend import NODATA, category_names, qgis_style, rgba
+from flair_engine.mapping.legend import (
+    CONFIDENCE_NODATA,
+    NODATA,
+    category_names,
+    confidence_style,
+    qgis_style,
+    rgba,
+)
 from flair_engine.mapping.standing import (
     foreign_style,
     gdal_sidecars,
     is_map,
+    made_beside,
     names_of,
     stands,
     style_of,
@@ -66,6 +74,15 @@ class MapStyle:
     values: LabelValues
     tags: Mapping[str, str]
     cog: bool
+    creation: Mapping[str, str] = field(default_factory=dict)
+    """Options over those that maps are written with anyway; see mapping/creation.py."""
+
+
+def nothing_beside(
+    _rasters: Mapping[str, Path], _sidecars: Mapping[Path, bytes]
+) -> dict[Path, bytes]:
+    """Return what stands beside a map but for names and styles: nothing."""
+    return {}
 
 
 def write_maps(
@@ -74,14 +91,19 @@ def write_maps(
     read: Callable[[str, Window], np.ndarray],
     folder: Path,
     check: Callable[[], None] = silent,
+    beside: Callable[
+        [Mapping[str, Path], Mapping[Path, bytes]], Mapping[Path, bytes]
+    ] = nothing_beside,
 ) -> None:
     """Assemble and publish every output of the model over the target's window of the raster.
 
     `labels` go to its path, the others to rasters of their own beside it. `read` returns uint8
     [bands, h, w] of an output and a window of it; `folder` is on the same file system as the
     target. `check` is called when all is written and nothing published, and raises where it must
-    not be. Old maps go with what GDAL has put beside them; a style that is not ours is kept. Raises
-    WriteError where the disk refuses; what was at the path is then still there.
+    not be. Of the finished rasters, by output, and the texts beside them `beside` makes more files,
+    which get their names with them. Old maps go with what GDAL has put beside them, and with their
+    preview and Item; a style that is not ours is kept. Raises WriteError where the disk refuses;
+    what was at the path is then still there.
     """
     path = target.path
     try:
@@ -91,22 +113,28 @@ def write_maps(
             f"{folder}: cannot be cleared ({error.strerror})", "mend that, then use --resume"
         ) from error
     made: list[tuple[Path, Path]] = []
+    rasters: dict[str, Path] = {}
     for name in style.spec.outputs:
         raster = output_path(path, name)
         temporary = folder / raster.name
         _write_map(temporary, name, target.window, style, read)
         if style.cog:
-            temporary = _as_cog(temporary, name)
+            temporary = _as_cog(temporary, name, style.creation)
         made.append((temporary, raster))
+        rasters[name] = temporary
     try:
-        for sidecar, text in _sidecars(path, style).items():
+        sidecars = _sidecars(path, style)
+        sidecars |= beside(rasters, sidecars)
+        for sidecar, content in sidecars.items():
             temporary = folder / sidecar.name
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_bytes(content)
             made.append((temporary, sidecar))
         check()
         # `labels` is the first output: its name comes last.
         files = sorted(made, key=lambda pair: pair[1] == path)
-        publish(files, remove=_stale([output_path(path, name) for name in style.spec.outputs]))
+        stale = _stale([output_path(path, name) for name in style.spec.outputs])
+        old = [old for old in made_beside(path) if old not in sidecars]
+        publish(files, remove=[*stale, *old])
     except OSError as error:
         raise WriteError(
             f"{path}: cannot be put in place ({error.strerror})", "mend that, then use --resume"
@@ -120,12 +148,14 @@ def _clear(folder: Path) -> None:
             leftover.unlink()
 
 
-def _sidecars(path: Path, style: MapStyle) -> dict[Path, str]:
-    """Return the texts that stand beside the labels; a style that is not ours stays as it is."""
+def _sidecars(path: Path, style: MapStyle) -> dict[Path, bytes]:
+    """Return names and styles, by where they stand; a style that is not ours stays as it is."""
     texts = {names_of(path): category_names(style.spec, style.values)}
-    if not foreign_style(path):
-        texts[style_of(path)] = qgis_style(style.spec, style.values)
-    return texts
+    styles = {path: qgis_style(style.spec, style.values)}
+    if "confidence" in style.spec.outputs:
+        styles[output_path(path, "confidence")] = confidence_style()
+    texts |= {style_of(path): text for path, text in styles.items() if not foreign_style(path)}
+    return {sidecar: text.encode() for sidecar, text in texts.items()}
 
 
 def _stale(rasters: Sequence[Path]) -> list[Path]:
@@ -189,14 +219,14 @@ def _create(path: Path, name: str, window: Window, style: MapStyle) -> DatasetWr
         width=window.width,
         crs=style.crs,
         transform=style.transform @ Affine.translation(window.left, window.top),
-        nodata=NODATA[style.values] if name == "labels" else None,
+        nodata={"labels": NODATA[style.values], "confidence": CONFIDENCE_NODATA}.get(name),
         tiled=True,
         blockxsize=BLOCK_PX,
         blockysize=BLOCK_PX,
         interleave="band",
-        compress="deflate",
         num_threads="all_cpus",
-        bigtiff="if_safer",  # if_needed ignores what compression may fail to save
+        # if_needed ignores what compression may fail to save
+        **{"compress": "deflate", "bigtiff": "if_safer", **({} if style.cog else style.creation)},
     )
 
 
@@ -206,6 +236,8 @@ def _decorate(dataset: DatasetWriter, name: str, style: MapStyle) -> None:
         shift = style.values == "zero-based"
         colors = {entry.value - shift: rgba(entry.color) for entry in style.spec.classes}
         dataset.write_colormap(1, {**colors, NODATA[style.values]: (0, 0, 0, 0)})
+    if name == "confidence":
+        dataset.set_band_description(1, name)
     if name == "probabilities":
         for entry in style.spec.classes:
             dataset.set_band_description(entry.value, entry.name)
@@ -247,7 +279,7 @@ def _block_place(
     return offset, length
 
 
-def _as_cog(path: Path, name: str) -> Path:
+def _as_cog(path: Path, name: str, creation: Mapping[str, str]) -> Path:
     """Return a Cloud-Optimized copy; overviews show the most frequent class.
 
     They are made in the file that is copied, whose bands lie apart: GDAL's COG driver would make
@@ -261,11 +293,10 @@ def _as_cog(path: Path, name: str) -> Path:
             path,
             cog,
             driver="COG",
-            compress="DEFLATE",
             blocksize=BLOCK_PX,
             overviews="FORCE_USE_EXISTING",
-            bigtiff="IF_SAFER",
             num_threads="ALL_CPUS",
+            **{"compress": "DEFLATE", "bigtiff": "IF_SAFER", **creation},
         )
         _check_complete(cog)
         path.unlink()

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 NODATA = {"flair": 0, "zero-based": 255}
 """Value of what is not mapped, by how labels are written."""
 
+CONFIDENCE_NODATA = 0
+"""Of confidence: 255 times the largest of some shares that sum up to 1 is never 0."""
+CONFIDENCE_RAMP = {0: "#440154", 64: "#3b528b", 128: "#21918c", 191: "#5ec962", 255: "#fde725"}
+"""Colours by value: viridis, which is read without colour vision too."""
+
 STYLE_MARK = "<!--style of flair-engine-->"
 """What tells our style from others: QGIS ignores it, and drops it where a user saves another."""
 NAMES_MARK = '<Metadata domain="flair-engine">'
@@ -60,6 +65,47 @@ def qgis_style(spec: ModelSpec, values: LabelValues) -> str:
         )
     ET.indent(root)
     return f"<!DOCTYPE qgis>\n{STYLE_MARK}\n" + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def confidence_style() -> str:
+    """Return a QGIS layer style of confidence: from what is doubtful, dark, to what is certain."""
+    root = ET.Element("qgis", styleCategories="Symbology")
+    renderer = ET.SubElement(
+        ET.SubElement(root, "pipe"),
+        "rasterrenderer",
+        type="singlebandpseudocolor",
+        band="1",
+        opacity="1",
+        alphaBand="-1",
+        classificationMin="0",
+        classificationMax="255",
+    )
+    shader = ET.SubElement(
+        ET.SubElement(renderer, "rastershader"), "colorrampshader", colorRampType="INTERPOLATED"
+    )
+    for value, color in CONFIDENCE_RAMP.items():
+        ET.SubElement(
+            shader,
+            "item",
+            value=str(value),
+            color=color,
+            alpha="255",
+            label=f"{value / 255:.0%}",
+        )
+    ET.indent(root)
+    return f"<!DOCTYPE qgis>\n{STYLE_MARK}\n" + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def hectares_said(hectares: float) -> str:
+    """Return hectares with two decimals; what is there is never said to be 0."""
+    return f"{hectares:,.2f}" if hectares >= 0.005 or not hectares else "< 0.01"
+
+
+def share_said(share: float) -> str:
+    """Return a share in percent with one decimal; what is there is never said to be 0 or all."""
+    if 0 < share < 0.0005:
+        return "< 0.1%"
+    return "> 99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
 
 
 def rgba(color: str) -> tuple[int, int, int, int]:

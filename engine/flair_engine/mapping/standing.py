@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
+from flair_engine import bounded_json
 from flair_engine.mapping.legend import NAMES_MARK, STYLE_MARK
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ MAP_TAG = "FLAIR_MODEL"
 """Tag that every map carries; its value is the name of the model."""
 RUN_TAG = "FLAIR_RUN"
 """Tag whose value equal runs share."""
+SOFTWARE = "flair-engine"
+"""What a STAC Item of ours names as the software that made its map."""
+PREVIEW_MARK = "preview of flair-engine"
+"""Text at the beginning of a PNG that tells our preview from other pictures."""
+MARK_BYTES = 4096
+"""Where the mark of a preview stands: before its pixels."""
+ITEM_BYTES = 2**26
+"""More than any STAC Item of a map is."""
 GDAL_SUFFIXES = (".aux.xml", ".ovr", ".msk", ".aux")
 """Of files that GDAL takes for a part of the raster they stand beside."""
 
@@ -31,6 +40,39 @@ def names_of(raster: Path) -> Path:
 def style_of(path: Path) -> Path:
     """Return where the QGIS style of a map stands."""
     return path.with_suffix(".qml")
+
+
+def preview_of(path: Path) -> Path:
+    """Return where the preview of a map stands."""
+    return path.with_suffix(".preview.png")
+
+
+def item_of(path: Path) -> Path:
+    """Return where the STAC Item of a map stands."""
+    return path.with_suffix(".json")
+
+
+def is_preview(path: Path) -> bool:
+    """Return whether a preview of flair-engine stands at `path`."""
+    return path.is_file() and _holds(path, PREVIEW_MARK, most_bytes=MARK_BYTES)
+
+
+def is_item(path: Path) -> bool:
+    """Return whether a STAC Item of flair-engine stands at `path`."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            item = bounded_json.parse(file.read(ITEM_BYTES), largest_bytes=ITEM_BYTES)
+        return SOFTWARE in item["properties"]["processing:software"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def made_beside(path: Path) -> list[Path]:
+    """Return the preview and the Item of flair-engine that stand beside a map."""
+    found = [(preview_of(path), is_preview), (item_of(path), is_item)]
+    return [beside for beside, is_ours in found if is_ours(beside)]
 
 
 def gdal_sidecars(raster: Path) -> list[Path]:
@@ -87,8 +129,9 @@ def kept_styles(paths: Sequence[Path]) -> str | None:
     return f"{kept[0]}{more}: no style of flair-engine, kept; the map comes without one of its own"
 
 
-def _holds(path: Path, mark: str) -> bool:
+def _holds(path: Path, mark: str, *, most_bytes: int = -1) -> bool:
     try:
-        return mark.encode() in path.read_bytes()
+        with path.open("rb") as file:
+            return mark.encode() in file.read(most_bytes)
     except OSError:  # a folder, a link to nothing, or not for us
         return False

@@ -14,7 +14,12 @@ from flair_engine.mapping.standing import (
     foreign_sidecars,
     foreign_style,
     gdal_sidecars,
+    is_item,
     is_map,
+    is_preview,
+    item_of,
+    made_beside,
+    preview_of,
     stands,
     style_of,
 )
@@ -27,6 +32,14 @@ if TYPE_CHECKING:
     from flair_engine.options import Job
 
 
+STYLED = ("labels", "confidence")
+"""Outputs that have a style of their own."""
+PAGE_SUFFIXES = (".html", ".htm")
+"""Ends of the name of a report that is a page for people."""
+PAGE_MARK = '<meta name="generator" content="flair-run">'
+"""What tells our page from others."""
+PAGE_HEAD_BYTES = 4096
+"""Where the mark of a page stands."""
 REPORT_KEYS = {"weights_sha256", "wall_s"}
 """Fields that tell a report from other JSON."""
 REPORT_BYTES = 2**24
@@ -59,6 +72,7 @@ def check_place(job: Job, outputs: Sequence[str]) -> None:
         may_replace = _may_replace(job)
         remedy = "the last name is the output: give one that does not exist"
         _check_maps(output, outputs, may_replace=may_replace, remedy=remedy)
+        _check_beside(output, job)
     elif output.is_file():
         raise OutputError(f"{output}: is a file, --per-input writes a folder", "name one")
     else:
@@ -89,6 +103,7 @@ def targets_per_input(
         if source and stands(path) and same_file(path, source):
             raise OutputError(f"{path}: is the input itself", "give another folder")
         _check_maps(path, outputs, may_replace=may_replace, remedy="give another folder")
+        _check_beside(path, job)
         targets[path] = Target(path=path, window=window)
     return list(targets.values())
 
@@ -100,15 +115,28 @@ def outputs_of(job: Job, targets: Sequence[Target], outputs: Sequence[str]) -> l
     """
     found: list[Path] = []
     for target in targets:
-        for raster in (output_path(target.path, name) for name in outputs):
+        for name in outputs:
+            raster = output_path(target.path, name)
             found += [raster, *gdal_sidecars(raster)]
-        if not foreign_style(target.path):
-            found.append(style_of(target.path))
+            if name in STYLED and not foreign_style(raster):
+                found.append(style_of(raster))
+        found += dict.fromkeys([*wanted_beside(target.path, job), *made_beside(target.path)])
     if job.write.report:
         found.append(job.write.report)
     folder = journal_folder(job)
     found += [folder, done_folder(folder)]
     return [*found, *folder.iterdir()] if folder.is_dir() else found
+
+
+def wanted_beside(path: Path, job: Job) -> list[Path]:
+    """Return the preview and the Item that a job makes beside a map."""
+    wanted = [(job.write.preview, preview_of(path)), (job.write.stac, item_of(path))]
+    return [beside for asked, beside in wanted if asked]
+
+
+def is_page(path: Path) -> bool:
+    """Return whether a report of this name is a page for people."""
+    return path.suffix.lower() in PAGE_SUFFIXES
 
 
 def check_report(path: Path) -> None:
@@ -134,6 +162,8 @@ def check_report(path: Path) -> None:
 def _is_report(path: Path) -> bool:
     try:
         with path.open("rb") as file:
+            if is_page(path):
+                return PAGE_MARK.encode() in file.read(PAGE_HEAD_BYTES)
             value = bounded_json.parse(file.read(REPORT_BYTES))
     except (OSError, ValueError):
         return False
@@ -170,6 +200,17 @@ def _check_maps(path: Path, outputs: Sequence[str], *, may_replace: bool, remedy
             raise OutputError(f"{raster}: exists already and is no map of flair-engine", remedy)
         elif not may_replace:
             raise OutputError(f"{raster}: exists already", "use --overwrite, or another name")
+
+
+def _check_beside(path: Path, job: Job) -> None:
+    """Raise OutputError where a file that is not ours stands where a preview or an Item goes."""
+    for beside in wanted_beside(path, job):
+        is_ours = is_preview if beside == preview_of(path) else is_item
+        if stands(beside) and not is_ours(beside):
+            raise OutputError(
+                f"{beside}: exists already and is not of flair-engine",
+                "move it away, or name another output",
+            )
 
 
 def _check_sidecars(raster: Path) -> None:

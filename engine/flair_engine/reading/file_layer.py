@@ -69,7 +69,7 @@ class FileLayer(AbstractContextManager["FileLayer"]):
         self._fills = tuple(info.bands[number - 1].nodata for number in choice.numbers)
         self._unopened: dict[str, SourceError | None] = {}
         """By file of a VRT what is wrong with it, of those that were looked at."""
-        self._choice = choice
+        self.choice = choice
         self._on_error = on_error
         self._tell = tell
         self._handles: dict[int, DatasetReader] = {}
@@ -117,7 +117,7 @@ class FileLayer(AbstractContextManager["FileLayer"]):
     def _read(self, part: Window, out_bhw: np.ndarray) -> np.ndarray | None:
         """Decode `part` into `out_bhw`; return where it is valid, None for everywhere."""
         self._check_openable(part)
-        dataset, choice = self._dataset(), self._choice
+        dataset, choice = self._dataset(), self.choice
         where = RasterioWindow(part.left, part.top, part.width, part.height)
         if choice.metres is None:
             raw_bhw = dataset.read(choice.numbers, window=where, out=out_bhw)
@@ -151,7 +151,7 @@ class FileLayer(AbstractContextManager["FileLayer"]):
         self, dataset: DatasetReader, raw_bhw: np.ndarray, where: RasterioWindow, part: Window
     ) -> Iterator[np.ndarray]:
         """Yield bool [h, w] that are True where something says that a pixel is not valid."""
-        choice = self._choice
+        choice = self.choice
         values = [_as_stored(value, raw_bhw.dtype) for value in choice.nodata]
         if None not in values:
             yield all_equal([raw_bhw[place] for place in choice.judged], values)

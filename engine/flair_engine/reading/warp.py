@@ -125,14 +125,14 @@ class WarpedLayer:
         self.name = mosaic.name
         self.count, self.dtype = mosaic.count, mosaic.dtype
         self.block_px = WARP_PX
-        self._mosaic, self._own, self._pixel_grid = mosaic, own, pixel_grid
+        self.mosaic, self.own, self._pixel_grid = mosaic, own, pixel_grid
         self.window = span(own.of(mosaic.window), pixel_grid, self.name)
         self._scale = self._source_px_per_pixel()
 
     @property
     def skipped(self) -> Set[SkippedBlock]:
         """Blocks that could not be decoded and were left out on request."""
-        return self._mosaic.skipped
+        return self.mosaic.skipped
 
     def read(self, part: Window, out_bhw: np.ndarray | None = None) -> Pixels:
         """Return the pixels of a window of the layer; see Layer."""
@@ -154,11 +154,11 @@ class WarpedLayer:
 
     def close(self) -> None:
         """Close every file; see Layer."""
-        self._mosaic.close()
+        self.mosaic.close()
 
     def close_mine(self) -> None:
         """Close the files that the calling thread has opened."""
-        self._mosaic.close_mine()
+        self.mosaic.close_mine()
 
     def _blocks(self, part: Window) -> Iterator[Window]:
         """Yield the whole blocks that a window of the layer touches."""
@@ -183,7 +183,7 @@ class WarpedLayer:
         nothing = np.zeros((self.count + 1, block.height, block.width), self.dtype)
         if source is None:
             return nothing[:-1], nothing[-1] > 0, None
-        pixels = self._mosaic.read(source)
+        pixels = self.mosaic.read(source)
         valid_hw = pixels.valid_hw
         if valid_hw is not None and not (valid_hw.any() or pixels.lost_hw is not None):
             return nothing[:-1], nothing[-1] > 0, None
@@ -208,14 +208,14 @@ class WarpedLayer:
         top, left = self.window.top + block.top, self.window.left + block.left
         alpha = len(source_bhw)
         # Between equal CRSs any will do: GDAL cannot transform from one that names no place.
-        same = self._own.crs == self._pixel_grid.crs
-        source_crs = PLAIN_CRS if same else self._own.crs
+        same = self.own.crs == self._pixel_grid.crs
+        source_crs = PLAIN_CRS if same else self.own.crs
         raster_crs = PLAIN_CRS if same else self._pixel_grid.crs
         try:
             reproject(
                 source_bhw,
                 out_bhw,
-                src_transform=self._own.transform @ Affine.translation(source.left, source.top),
+                src_transform=self.own.transform @ Affine.translation(source.left, source.top),
                 src_crs=source_crs,
                 dst_transform=self._pixel_grid.transform @ Affine.translation(left, top),
                 dst_crs=raster_crs,
@@ -253,22 +253,22 @@ class WarpedLayer:
             left=math.floor(first_col),
             height=math.ceil(last_row) - math.floor(first_row),
             width=math.ceil(last_col) - math.floor(first_col),
-        ).intersection(self._mosaic.window)
+        ).intersection(self.mosaic.window)
         return seen if seen.pixels else None
 
     def _to_source(self, cols: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the columns and rows of the mosaic's grid at those of the raster."""
         xs, ys = _applied(self._pixel_grid.transform, cols, rows)
-        if self._own.crs != self._pixel_grid.crs:
+        if self.own.crs != self._pixel_grid.crs:
             try:
-                xs, ys = map(np.array, transform(self._pixel_grid.crs, self._own.crs, xs, ys))
+                xs, ys = map(np.array, transform(self._pixel_grid.crs, self.own.crs, xs, ys))
             except UNTRANSFORMABLE as error:
                 raise SourceError(
-                    f"{self.name}: cannot be warped from {_name(self._own)} to "
+                    f"{self.name}: cannot be warped from {_name(self.own)} to "
                     f"{_name(self._pixel_grid)} ({first_line(error)})",
                     "assign its CRS with gdal_edit.py -a_srs",
                 ) from error
-        return _applied(~self._own.transform, xs, ys)
+        return _applied(~self.own.transform, xs, ys)
 
     def _source_px_per_pixel(self) -> tuple[float, float]:
         """Return how many pixels of the mosaic a pixel covers, across and down, at its centre."""

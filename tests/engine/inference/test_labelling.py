@@ -84,7 +84,12 @@ def labelled(grid, strips, slots=2, batch=3, selected=None):
     found = list(label_strips(strips, grid, buffers, {"labels": 1}, wanted, values=ANY))
     assert [strip.i for strip in found] == list(range(grid.rows))
     for strip in found:
-        assert strip.outputs["labels"].shape == (1, strip.window.height, strip.window.width)
+        labels_hw = strip.outputs["labels"][0]
+        assert labels_hw.shape == (strip.window.height, strip.window.width)
+        # Each core has a number of its own, and is inferred where one of its pixels has it.
+        numbers = [int(n) for n in np.unique(labels_hw) if n]
+        cores = [grid.core(strip.i, (n - 1) % grid.cols) for n in numbers]
+        assert strip.inferred_px == sum(core.pixels for core in cores)
     return np.concatenate([strip.outputs["labels"][0] for strip in found]), log.count("submit")
 
 

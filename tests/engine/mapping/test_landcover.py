@@ -16,6 +16,7 @@ from flair_engine.grid import Window
 from flair_engine.manifest import read_model_spec
 from flair_engine.mapping import landcover
 from flair_engine.mapping.landcover import MapStyle, write_maps
+from flair_engine.mapping.legend import confidence_style
 from flair_engine.mapping.targets import Target, output_path
 from flair_engine.options import silent
 
@@ -132,9 +133,47 @@ def test_other_outputs_are_rasters_of_their_own(write, cog):
     for name, array in outputs.items():
         with rasterio.open(output_path(path, name)) as dataset:
             assert (dataset.read() == array).all()
-            assert dataset.nodata == (0 if name == "labels" else None)
+            assert dataset.nodata == (None if name == "probabilities" else 0)
     with rasterio.open(output_path(path, "probabilities")) as dataset:
         assert dataset.descriptions == ("first", "second", "third")
+    with rasterio.open(output_path(path, "confidence")) as dataset:
+        assert dataset.descriptions == ("confidence",)
+    assert (path.parent / "map.confidence.qml").read_text() == confidence_style()
+
+
+@pytest.mark.parametrize(
+    ("cog", "options"),
+    [(False, {"compress": "LZW", "predictor": "2"}), (True, {"compress": "LZW"}),
+     (False, {"compress": "NONE", "bigtiff": "YES"})],
+)  # fmt: skip
+def test_a_map_is_written_with_the_options_that_are_chosen(write, cog, options):
+    expected = labels(600, 530)
+    path = write({"labels": expected}, cog=cog, creation=options)
+    with rasterio.open(path) as dataset:
+        assert (dataset.read() == expected).all()
+        written = dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION", "NONE")
+        assert written == options["compress"]
+        assert dataset.block_shapes == [(512, 512)]
+    assert (path.read_bytes()[2] == 43) == ("bigtiff" in options)  # BigTIFF's version
+
+
+def test_what_is_made_of_the_rasters_gets_its_name_with_them(write, tmp_path, style):
+    """And what an older run made is gone, unless it is made again."""
+    seen = {}
+
+    def beside(rasters, sidecars):
+        assert sorted(path.name for path in sidecars) == ["map.qml", "map.tif.aux.xml"]
+        seen.update({name: path.read_bytes() for name, path in rasters.items()})
+        return {tmp_path / "map.preview.png": b"ours: preview of flair-engine"}
+
+    target = Target(path=tmp_path / "map.tif", window=Window(top=0, left=0, height=9, width=9))
+    (tmp_path / "work").mkdir()
+    drawn = np.ones((1, 9, 9), np.uint8)
+    write_maps(target, style, lambda *_: drawn, tmp_path / "work", beside=beside)
+    assert seen == {"labels": (tmp_path / "map.tif").read_bytes()}
+    assert (tmp_path / "map.preview.png").read_bytes() == b"ours: preview of flair-engine"
+    write_maps(target, style, lambda *_: drawn, tmp_path / "work")
+    assert not (tmp_path / "map.preview.png").exists()
 
 
 def test_a_cog_is_valid_and_its_overviews_show_the_most_frequent_class(write):
@@ -240,7 +279,7 @@ def test_equal_maps_have_equal_bytes(write, tmp_path, cog):
         write(all_outputs(600, 530), folder=tmp_path / name, cog=cog)
         files = sorted(path for path in (tmp_path / name).iterdir() if path.is_file())
         found.append({path.name: path.read_bytes() for path in files})
-    assert len(found[0]) == 5
+    assert len(found[0]) == 6
     assert found[0] == found[1]
 
 
@@ -319,8 +358,8 @@ def test_pyramids_of_an_old_map_go_with_it(write, tmp_path, cog):
     seen, overviews = zoomed_out(path)
     assert seen == {3}
     assert bool(overviews) == cog
-    assert listing(tmp_path) == ["map.confidence.tif", "map.qml", "map.tif", "map.tif.aux.xml",
-                                 "map.tif.tfw", "work"]  # fmt: skip
+    assert listing(tmp_path) == ["map.confidence.qml", "map.confidence.tif", "map.qml", "map.tif",
+                                 "map.tif.aux.xml", "map.tif.tfw", "work"]  # fmt: skip
     assert category_names(path) == ["no data", "first", "second", "third"]
 
 

@@ -12,7 +12,9 @@ from flair_engine import Inputs, MapOptions
 from flair_engine.errors import OutputError
 from flair_engine.grid import Window
 from flair_engine.mapping.legend import NAMES_MARK, STYLE_MARK
+from flair_engine.mapping.standing import PREVIEW_MARK
 from flair_engine.mapping.targets import (
+    PAGE_MARK,
     Target,
     check_place,
     check_report,
@@ -221,13 +223,57 @@ def test_every_path_that_a_job_writes(tmp_path, interrupted):
     beside = [f"{raster}{suffix}" for raster in rasters for suffix in SIDECARS]
     journal = interrupted.name
     inside = [f"{journal}/{name}" for name in listing(interrupted)]
-    expected = {*rasters, *beside, "map.qml", "run.json", journal, f"{journal}.done", *inside}
+    styles = ("map.qml", "map.confidence.qml")
+    expected = {*rasters, *beside, *styles, "run.json", journal, f"{journal}.done", *inside}
     found = outputs_of(wanted, targets, ("labels", "confidence"))
     assert sorted(found) == sorted(tmp_path / name for name in expected)
+    (tmp_path / "map.preview.png").write_bytes(PREVIEW_MARK.encode())
+    added = {tmp_path / "map.preview.png", tmp_path / "map.json"}
+    stac = job(tmp_path / "map.tif", stac=True, report=tmp_path / "run.json")
+    assert {*outputs_of(stac, targets, ("labels", "confidence"))} == {*found} | added
+    (tmp_path / "map.preview.png").write_bytes(b"somebody's")
+    assert outputs_of(wanted, targets, ("labels", "confidence")) == found
     (tmp_path / "map.qml").write_text("somebody's")
     assert tmp_path / "map.qml" not in outputs_of(wanted, targets, LABELS)
     (tmp_path / "map.qml").write_text(STYLE_MARK)
     assert tmp_path / "map.qml" in outputs_of(wanted, targets, LABELS)
+
+
+@pytest.mark.parametrize("name", ["map.preview.png", "map.json"])
+@pytest.mark.parametrize("per_input", [False, True])
+def test_a_place_beside_a_map_is_free_or_ours(tmp_path, name, per_input):
+    wanted = {"preview": True, "stac": True, "overwrite": True, "per_input": per_input}
+    output = tmp_path if per_input else tmp_path / "map.tif"
+
+    def check():
+        check_place(job(output, **wanted), LABELS)
+        targets_per_input(job(output, **wanted), [("map.jp2", WHOLE)], LABELS)
+
+    check()
+    (tmp_path / "map.preview.png").write_bytes(b"\x89PNG " + PREVIEW_MARK.encode())
+    item = {"properties": {"processing:software": {"flair-engine": "0.1.0"}}}
+    (tmp_path / "map.json").write_text(json.dumps(item))
+    check()
+    (tmp_path / name).write_text("of somebody else")
+    with pytest.raises(OutputError, match=f"{name}: exists already and is not of flair-engine: mo"):
+        check()
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(OutputError, match=f"{name}: exists already and is not of flair-engine"):
+        check()
+    check_place(job(tmp_path / "map.tif"), LABELS)
+
+
+@pytest.mark.parametrize("name", ["run.html", "run.HTM"])
+def test_a_page_is_replaced_by_a_page_alone(tmp_path, name):
+    path = tmp_path / name
+    check_report(path)
+    path.write_text(f"<!doctype html><head>{PAGE_MARK}")
+    check_report(path)
+    for other in ("<!doctype html><p>of somebody else", '{"weights_sha256": "", "wall_s": 1}'):
+        path.write_text(other)
+        with pytest.raises(OutputError, match="exists already and is no report of flair-run"):
+            check_report(path)
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,7 @@ def test_what_a_thread_has_opened_of_a_mosaic_is_closed(tmp_path):
              for n in range(2)]  # fmt: skip
     (layer,) = layers_on(grid_at(80, 160), files)
     first = whole(layer)[0]
-    handles = [handle for file in layer._mosaic.sources for handle in file._handles.values()]
+    handles = [handle for file in layer.mosaic.sources for handle in file._handles.values()]
     assert len(handles) == 2
     layer.close_mine()
     assert all(handle.closed for handle in handles)

@@ -84,7 +84,7 @@ ONLY_IN = {
         "openvino": ("inference/",),
         "rasterio": ("reading/", "mapping/", "gdal.py"),
         "pyogrio": ("reading/area.py",),
-        "shapely": ("reading/area.py",),
+        "shapely": ("reading/area.py", "reading/clip.py"),
         "torch": (),
     },
     "flair_export": {

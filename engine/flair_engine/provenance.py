@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
     from flair_engine.work import Panel, Work
 
+NO_MATTER: dict[str, Any] = {
+    "overwrite": False,
+    "resume": False,
+    "report": None,
+    # Of shapes, what they are counts, not where they were found.
+    "aoi": None,
+    "aoi_layer": None,
+}
+"""Options of writing that change no byte of a map."""
 BESIDE = (".aux.xml", ".ovr", ".qml")
 """Ends of names of files that programs put beside a raster to show it."""
 
@@ -56,7 +65,7 @@ def _settings(work: Work) -> dict[str, Any]:
         "area": _digest(work.panels),
         "on_error": reading.pop("on_error"),
         "reading": reading,
-        "writing": asdict(replace(job.write, overwrite=False, resume=False, report=None, aoi=None)),
+        "writing": asdict(replace(job.write, **NO_MATTER)),
         "version": __version__,
     }
 
@@ -68,12 +77,14 @@ def run_id(work: Work) -> str:
 
 
 def _digest(panels: Iterable[Panel]) -> str:
-    """Return what changes with the cores that are labelled, and with their order."""
+    """Return what changes with the pixels that are labelled, and with the order of the cores."""
     found = hashlib.sha256()
     for panel in panels:
         found.update(repr((panel.cores.rows, panel.cores.cols)).encode())
         if panel.selected is not None:
             found.update(panel.selected.tobytes())
+        if panel.clip is not None:
+            found.update(panel.clip.digest.encode())
     return found.hexdigest()
 
 

@@ -162,7 +162,7 @@ def report_of(
         },
         pixels_by_class={entry.name: int(found.pixels[entry.value]) for entry in classes},
         hectares_by_class={entry.name: float(found.hectares[entry.value]) for entry in classes},
-        nodata_pixels=int(found.pixels[0]),
+        nodata_pixels=sum(p.shown.pixels for p in work.panels) - int(found.pixels[1:].sum()),
         blocks_requested=meters.reading.blocks,
         blocks=opened.blocks,
         skipped_blocks=skipped,
@@ -175,5 +175,5 @@ def _largest_box(work: Work) -> Window:
     """Return the largest of the boxes around what was mapped of each sheet."""
     windows: defaultdict[int, list[Window]] = defaultdict(list)
     for panel in work.panels:
-        windows[id(panel.sheet)].append(panel.cores.window)
+        windows[id(panel.sheet)].append(panel.shown)
     return max(map(bounds, windows.values()), key=lambda box: box.pixels)

@@ -37,7 +37,7 @@ def tally(work: Work, counts: Iterable[tuple[tuple[int, int], np.ndarray]]) -> L
 
 def _hectares_per_px(work: Work, panel: Panel, i: int) -> float:
     """Return what a pixel of a strip covers: on the ground, else by what is told of its size."""
-    pixel_grid, strip = panel.sheet.pixel_grid, panel.cores.strip(i)
+    pixel_grid, strip = panel.sheet.pixel_grid, panel.cores.strip(i).intersection(panel.shown)
     if work.job.read.gsd_m or not pixel_grid.crs:
         return work.spec.gsd_m**2 / 10_000
     col, row = strip.left + strip.width / 2, strip.top + strip.height / 2

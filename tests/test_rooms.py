@@ -59,7 +59,7 @@ ROOMS = {
         {"synthetic"},
         {"proof"},
         {"convert"},
-        {"publish"},
+        {"publish", "stac"},
         {"show", "preview"},
         {"cli", "demo"},
         {"__main__"},
@@ -93,6 +93,7 @@ ONLY_IN = {
         "safetensors": ("network/",),
         "huggingface_hub": ("network/",),
         "matplotlib": ("preview.py",),
+        "pystac": ("stac.py",),
     },
     "flair_bench": {
         "torch": ("yardstick/", "measure/", "suite.py"),

@@ -3,8 +3,8 @@
 Needs the `export` extra to run; importing this package loads none of it: a name below is looked up
 when it is asked for. May import flair_engine,
 which never imports this package. Modules import those before them in this order only:
-errors, cards, writing; graph; network, rewrite, synthetic; proof; convert; publish; show, preview;
-cli, demo. torch is in network, proof.reference, synthetic.standin and demo alone.
+errors, cards, writing; graph; network, rewrite, synthetic; proof; convert; publish, stac; show,
+preview; cli, demo. torch is in network, proof.reference, synthetic.standin and demo alone.
 """
 
 from importlib import import_module

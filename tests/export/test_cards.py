@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from doubles.networks import small_spec
+from doubles.tiny_model import SPEC
 
 from flair_engine.manifest import parse_manifest
-from flair_export.cards import ACTIVE_12, ACTIVE_15, CARDS, find_card
+from flair_export.cards import ACTIVE_12, ACTIVE_15, CARDS, card_of, find_card
 from flair_export.errors import CardError
 
 SEED_MODEL = "FLAIR-INC_rgbie_15cl_resnet34-unet"
@@ -54,3 +57,22 @@ def test_unknown_name_lists_the_known_ones_closest_first():
     ) as caught:
         find_card("rgb_12cl_resnet50-unet")
     assert all(card.short_name in str(caught.value) for card in CARDS)
+
+
+def spec_of(card, **changes):
+    """Return the manifest of weights that fit a card."""
+    says = {"name": card.name, "architecture": card.network, "bands": card.bands}
+    return replace(SPEC, **{**says, "classes": card.classes, **changes})
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.short_name)
+def test_weights_are_known_by_name_and_shape(card):
+    assert card_of(spec_of(card)) == card
+    assert all(card_of(spec_of(card, name=name)) == card for name in (card.hub_id, *card.aliases))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": "mine"}, {"architecture": "vit"}, {"bands": ("red",)}, {"classes": ()}]
+)
+def test_weights_of_another_name_or_shape_are_not_the_published_ones(changes):
+    assert card_of(spec_of(CARDS[0], **changes)) is None

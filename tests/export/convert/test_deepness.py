@@ -91,7 +91,7 @@ def test_flair_run_refuses_the_flavour_by_name(without_margin, tmp_path, make_ra
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"flair-run: {output}: {said}")
+    assert result.stderr.startswith(f"flair-run: {said}")
     assert result.stderr.count("\n") == 1
 
 

@@ -196,18 +196,22 @@ def export_command(
         check_item(model, overwrite=options["overwrite"])
     if output is not None:
         check_source(checkpoint, precision, options, deepness=deepness)
-        write = EXPORTERS["deepness" if deepness else precision]
-        try:
-            write(checkpoint, output, ExportOptions(**_of(ExportOptions, options)))
-        except VerificationError as error:
-            print_verdict(error.verdict)
-            raise
-        then = PLUGIN if deepness else _next_command(output)
-        click.echo(f"\n{output} is ready. Next: {then}")
+        write_file(checkpoint, output, "deepness" if deepness else precision, options)
     if stac:
         click.echo(f"{write_item(model)} describes it.")
     elif is_item(item := item_path(model)):
         click.echo(f"note: {item} describes the file that was here before")
+
+
+def write_file(checkpoint: str, output: Path, kind: str, options: dict[str, Any]) -> None:
+    """Write a file of a precision or flavour, print the verdicts and what can be done with it."""
+    try:
+        EXPORTERS[kind](checkpoint, output, ExportOptions(**_of(ExportOptions, options)))
+    except VerificationError as error:
+        print_verdict(error.verdict)
+        raise
+    then = PLUGIN if kind == "deepness" else _next_command(output)
+    click.echo(f"\n{output} is ready. Next: {then}")
 
 
 def check_source(

@@ -40,6 +40,7 @@ PUBLIC = {
         "Verdict",
         "VerificationError",
         "export",
+        "export_deepness",
         "export_fp16",
         "export_int8",
         "find_card",

@@ -70,6 +70,12 @@ def check_job(job: Job) -> None:
         )
     if job.write.aoi is not None:
         _check_name(job.write.aoi, "the file of shapes", SourceError)
+    elif job.write.aoi_layer is not None:
+        raise OutputError(
+            f"aoi_layer {job.write.aoi_layer} is of no file of shapes", "give aoi, or leave it out"
+        )
+    if job.write.whole_cores and box is None and job.write.aoi is None:
+        raise OutputError("whole_cores says how bbox and aoi are mapped", "give one of them")
     if job.write.report is not None:
         _check_report(job.write.report)
 

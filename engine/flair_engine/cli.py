@@ -154,9 +154,13 @@ SECTIONS = {
     help="At a block that cannot be decoded: stop (resumable), or nodata there and exit code 3.",
 )
 @click.option(
-    "--bbox", callback=box, metavar="X,Y,X,Y", help="Map what touches xmin,ymin,xmax,ymax."
+    "--bbox", callback=box, metavar="X,Y,X,Y", help="Map the box xmin,ymin,xmax,ymax alone."
 )
-@click.option("--aoi", type=FILE, help="Map what touches the shapes of a vector file.")
+@click.option("--aoi", type=FILE, help="Map what lies in the shapes of a vector file alone.")
+@click.option("--aoi-layer", metavar="NAME", help="The layer of --aoi that counts; default: all.")
+@click.option(
+    "--whole-cores", is_flag=True, help="Map every core that the box or the shapes touch, whole."
+)
 @click.option("--per-input", is_flag=True, help="OUTPUT is a folder: one map per delivered file.")
 @click.option("--cog", is_flag=True, help="Write Cloud-Optimized GeoTIFFs.")
 @click.option(

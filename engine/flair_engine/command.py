@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import io
 import logging
 import os
@@ -34,6 +35,18 @@ INTERRUPTED = 130
 
 BY_SIGNAL = (signals.SignalError, KeyboardInterrupt)
 """What is raised after a signal: ours, and Python's where somebody else has set the handler."""
+
+EXTRA_OF = {
+    **dict.fromkeys(
+        ("torch", "segmentation_models_pytorch", "safetensors", "huggingface_hub"), "export"
+    ),
+    **dict.fromkeys(("cattrs", "matplotlib"), "bench"),
+    **dict.fromkeys(("pyogrio", "shapely"), "aoi"),
+    "onnxruntime": "cpu",
+    "openvino": "openvino",
+    "pystac": "stac",
+}
+"""The extra that brings a package which not every install has."""
 
 MOST_SAID = 2000
 """Characters that are shown of an error that is not ours."""
@@ -248,6 +261,9 @@ def _outcome(error: BaseException, name: str, kept: str) -> tuple[int, str]:
         return error.exit_code, str(error)
     if isinstance(error, click.ClickException):
         return REFUSED, f"{error.format_message()} (see {name} --help)"
+    if isinstance(error, ModuleNotFoundError) and (package := _absent_package(error)):
+        extra = EXTRA_OF[package]
+        return REFUSED, f"{package} is not installed: run pip install 'flair-engine[{extra}]'"
     kind, said = type(error).__name__, str(error)[:MOST_SAID]
     if isinstance(error, MemoryError):
         line = f"memory ran out ({said or kind}): use fewer --threads, or a smaller --batch"
@@ -255,6 +271,20 @@ def _outcome(error: BaseException, name: str, kept: str) -> tuple[int, str]:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return FAILED, f"too many files are open ({said}): raise ulimit -n, or use fewer --threads"
     return FAILED, f"failed with {kind}: {said}: see where with --debug"
+
+
+def _absent_package(error: ModuleNotFoundError) -> str | None:
+    """Return the package of an extra whose absence is the error, None of any other.
+
+    A package that is there and lacks a part of its own is broken, not absent.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRA_OF:
+        return None
+    try:
+        return None if importlib.util.find_spec(package) else package
+    except (ImportError, ValueError):
+        return package
 
 
 def _of_signal(error: BaseException) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from flair_engine.grid import LARGEST_TILE_PX, TILE_STEP_PX, WindowIndex, bounds, ceil_div, cut_to
 from flair_engine.manifest import output_bands, tile_grid
@@ -11,6 +11,7 @@ from flair_engine.mapping.standing import kept_styles
 from flair_engine.mapping.targets import Target, targets_per_input
 from flair_engine.options import silent
 from flair_engine.reading.area import area_shapes, touched_cores, touches_nothing
+from flair_engine.reading.clip import clip_to
 from flair_engine.reading.schedule import panels as panels_of
 from flair_engine.reading.sheets import covered_areas
 from flair_engine.work import Panel, SheetTarget
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from flair_engine.grid import Cores, Window
     from flair_engine.manifest import ModelSpec, Sized
     from flair_engine.options import Job
+    from flair_engine.reading.clip import Clip
     from flair_engine.reading.inputs import Opened, Sheet
 
 TRAINED_TILE_PX = 512
@@ -45,19 +47,19 @@ def planned(
         grid = tile_grid(spec, sheet.raster)
         # The second sheet has the same shapes as the first: told once.
         tell = notify if sheet is opened.sheets[0] else silent
-        shapes = area_shapes(sheet.pixel_grid, job.write.bbox, job.write.aoi, tell)
+        wanted = _wanted(job, sheet, tell)
         for area in covered_areas(grid, [window for _, window in sheet.delivered]):
-            selected = None if shapes is None else touched_cores(shapes, sheet.pixel_grid, area)
+            selected = wanted.cores(sheet, area)
             if selected is not None and not selected.any():
                 continue
             cores = area if selected is None else cut_to(area, selected)
             cut = panels_of(cores, sheet.raster, memory_mib * 2**20, bands)
-            panels += _panels(sheet, area, selected, cut, first=len(panels))
-    if not panels:
+            panels += _panels(sheet, area, wanted.clip, selected, cut, first=len(panels))
+    targets = _targets(job, spec, opened, panels) if panels else []
+    if not targets:
         raise touches_nothing(job.write.bbox, job.write.aoi)
     if wasteful := too_large_tiles(spec, [sheet.raster for sheet in opened.sheets]):
         notify(wasteful)
-    targets = _targets(job, spec, opened, panels)
     if kept := kept_styles([each.target.path for each in targets]):
         notify(kept)
     return panels, targets
@@ -94,8 +96,38 @@ def _tiled_px(spec: ModelSpec, rasters: Iterable[Sized]) -> int:
     return sum(grid.rows * grid.cols for grid in grids) * spec.tile_px**2
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wanted:
+    """What is to be mapped of a sheet."""
+
+    shapes: Sequence[Any] | None
+    """None for all of it."""
+    clip: Clip | None
+    """None where the cores that shapes touch are mapped whole."""
+
+    def cores(self, sheet: Sheet, area: Cores) -> np.ndarray | None:
+        """Return bool [rows, cols] of the cores of an area that are labelled, None for all."""
+        if self.shapes is None:
+            return None
+        touched = touched_cores(self.shapes, sheet.pixel_grid, area)
+        return touched if self.clip is None else touched & self.clip.meeting(area)
+
+
+def _wanted(job: Job, sheet: Sheet, tell: Callable[[str], None]) -> _Wanted:
+    """Return what is to be mapped of a sheet. Raises SourceError."""
+    write = job.write
+    shapes = area_shapes(sheet.pixel_grid, write.bbox, write.aoi, tell, write.aoi_layer)
+    exact = shapes is not None and not write.whole_cores
+    return _Wanted(shapes=shapes, clip=clip_to(shapes or (), sheet.pixel_grid) if exact else None)
+
+
 def _panels(
-    sheet: Sheet, area: Cores, selected: np.ndarray | None, cut: Sequence[Cores], first: int
+    sheet: Sheet,
+    area: Cores,
+    clip: Clip | None,
+    selected: np.ndarray | None,
+    cut: Sequence[Cores],
+    first: int,
 ) -> Iterator[Panel]:
     """Yield the panels that an area is cut into, numbered from `first`."""
     for number, panel in enumerate(cut, first):
@@ -104,7 +136,7 @@ def _panels(
             rows = slice(panel.rows.start - area.rows.start, panel.rows.stop - area.rows.start)
             cols = slice(panel.cols.start - area.cols.start, panel.cols.stop - area.cols.start)
             here = selected[rows, cols]
-        yield Panel(number=number, sheet=sheet, cores=panel, selected=here)
+        yield Panel(number=number, sheet=sheet, cores=panel, selected=here, clip=clip)
 
 
 def _targets(
@@ -112,7 +144,9 @@ def _targets(
 ) -> list[SheetTarget]:
     """Return the maps, in the order in which what they show is read."""
     if not job.write.per_input:
-        window = bounds(panel.cores.window for panel in panels)
+        window = bounds(panel.shown for panel in panels)
+        if not _shown(panels, window):
+            return []
         target = Target(path=job.output, window=window)
         return [SheetTarget(target=target, sheet=opened.sheets[0], panels=tuple(panels))]
     shown = []
@@ -122,16 +156,24 @@ def _targets(
     for sheet in opened.sheets:
         of_sheet = panels_of_sheet[id(sheet)]
         index = WindowIndex([panel.cores.window for panel in of_sheet])
-        for name, window in sheet.delivered:
-            met = tuple(of_sheet[number] for number in index.meeting(window))
-            if any(_shows(panel, window) for panel in met):
-                shown.append((name, window, sheet, met))
+        for name, covered in sheet.delivered:
+            met = tuple(of_sheet[number] for number in index.meeting(covered))
+            if any(_shows(panel, covered) for panel in met) and (part := _shown(met, covered)):
+                shown.append((name, part, sheet, met))
     maps = targets_per_input(job, [(name, window) for name, window, _, _ in shown], spec.outputs)
     targets = [
         SheetTarget(target=target, sheet=sheet, panels=met)
         for target, (_, _, sheet, met) in zip(maps, shown, strict=True)
     ]
     return sorted(targets, key=lambda each: max(panel.number for panel in each.panels))
+
+
+def _shown(panels: Sequence[Panel], window: Window) -> Window | None:
+    """Return what a map of a window shows of panels of one sheet; None where that is no pixel."""
+    clip = panels[0].clip
+    if clip is None:
+        return window
+    return window.intersection(clip.window) if clip.covers(window) else None
 
 
 def _shows(panel: Panel, window: Window) -> bool:

@@ -27,6 +27,8 @@ MANIFEST_SCHEMA = 2
 """Number of the manifest's fields and their meaning; CONTRIBUTING.md says when it goes up."""
 
 METADATA_KEY = "flair"
+DEEPNESS_KEY = "flair_deepness"
+"""Where a file for the Deepness plugin of QGIS keeps the manifest of what it was made of."""
 MANIFEST_BYTES = 1 << 20
 """Of a manifest: one with 255 classes has a tenth."""
 MOST_BANDS = 256
@@ -168,7 +170,13 @@ def spec_of(model: onnx.ModelProto, origin: str) -> ModelSpec:
 
     Raises ManifestError.
     """
-    text = next((e.value for e in model.metadata_props if e.key == METADATA_KEY), None)
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    text = said.get(METADATA_KEY)
+    if text is None and DEEPNESS_KEY in said:
+        raise ManifestError(
+            f"{origin}: is a file for the Deepness plugin of QGIS: floats in, probabilities out",
+            "give the one that flair-export writes without --flavour deepness",
+        )
     if text is None:
         raise ManifestError(
             f"{origin}: has no '{METADATA_KEY}' manifest, so its bands, classes and geometry are "

@@ -115,9 +115,13 @@ class MapOptions:
     labels: LabelValues = "flair"
     """`flair`: values 1..19, 0 is nodata. `zero-based`: 0..18, 255 is nodata."""
     bbox: tuple[float, float, float, float] | None = None
-    """xmin, ymin, xmax, ymax in the raster's CRS; cores it touches are mapped."""
+    """xmin, ymin, xmax, ymax in the raster's CRS; the pixels whose centres it holds are mapped."""
     aoi: str | None = None
-    """Vector file; cores its shapes touch are mapped."""
+    """Vector file; the pixels whose centres its shapes hold are mapped."""
+    aoi_layer: str | None = None
+    """The layer of `aoi` that counts, None for all."""
+    whole_cores: bool = False
+    """Of `bbox` and `aoi`, map every pixel of the cores they touch."""
     per_input: bool = False
     """One map per delivered file, in the folder `output`, instead of one mosaic."""
     cog: bool = False

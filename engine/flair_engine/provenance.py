@@ -23,9 +23,10 @@ MEMORY = "memory"
 """Part of an identity: MiB of decoded pixels, which say how wide panels are."""
 
 NO_BYTE_OF_MAPS = {
-    "overwrite", "resume", "report", "aoi", "preview", "stac", "acquired",
+    "overwrite", "resume", "report", "aoi", "aoi_layer", "preview", "stac", "acquired",
 }  # fmt: skip
-"""Options of writing that change no byte of a map; shapes are known by the cores they touch."""
+"""Options of writing that change no byte of a map; of shapes, what they are counts, not where they
+were found."""
 BESIDE = (".aux.xml", ".ovr", ".qml")
 """Ends of names of files that programs put beside a raster to show it."""
 
@@ -80,13 +81,15 @@ def run_id(work: Work) -> str:
 
 
 def _digest(panels: Iterable[Panel]) -> str:
-    """Return what changes with the cores that are labelled, however wide panels are."""
+    """Return what changes with the pixels that are labelled, however wide panels are."""
     found = hashlib.sha256()
     for panel in panels:
         for number, col in enumerate(panel.cores.cols):
             found.update(repr((panel.cores.rows, col)).encode())
             if panel.selected is not None:
                 found.update(panel.selected[:, number].tobytes())
+            if panel.clip is not None:
+                found.update(panel.clip.digest.encode())
     return found.hexdigest()
 
 

@@ -234,7 +234,7 @@ def report_of(
         },
         pixels_by_class={entry.name: int(found.pixels[entry.value]) for entry in classes},
         hectares_by_class={entry.name: float(found.hectares[entry.value]) for entry in classes},
-        nodata_pixels=int(found.pixels[0]),
+        nodata_pixels=sum(p.shown.pixels for p in work.panels) - int(found.pixels[1:].sum()),
         blocks_requested=meters.reading.blocks,
         blocks=opened.blocks,
         decode_factor=meters.reading.decode_factor,
@@ -275,7 +275,7 @@ def _largest_box(work: Work) -> tuple[Sheet, Window]:
     windows: defaultdict[int, list[Window]] = defaultdict(list)
     sheets: dict[int, Sheet] = {}
     for panel in work.panels:
-        windows[id(panel.sheet)].append(panel.cores.window)
+        windows[id(panel.sheet)].append(panel.shown)
         sheets[id(panel.sheet)] = panel.sheet
     boxes = [(sheets[key], bounds(found)) for key, found in windows.items()]
     return max(boxes, key=lambda found: found[1].pixels)

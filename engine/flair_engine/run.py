@@ -231,6 +231,8 @@ def _stored_strips(
     """Read, label and store strips of a panel, each in a thread of its own; yield the stored."""
 
     def store(strip: LabelledStrip) -> None:
+        if panel.clip is not None:
+            panel.clip.cut(strip.window, strip.outputs)
         journal.append(panel.number, strip.i, strip.outputs, provenance.skipped_blocks(work.opened))
 
     meters = work.meters

@@ -40,7 +40,8 @@ def tally(work: Work, counts: Iterable[tuple[tuple[int, int], np.ndarray]]) -> L
     for (number, i), found in counts:
         pixels += found
         panel = panels[number]
-        hectares += found * hectares_per_px(work, panel.sheet, panel.cores.strip(i))
+        strip = panel.cores.strip(i).intersection(panel.shown)
+        hectares += found * hectares_per_px(work, panel.sheet, strip)
     return LandCover(pixels=pixels, hectares=hectares)
 
 

@@ -37,6 +37,10 @@ EXPORTED_COUNTS = 1
 FP16_FILE_EQUAL = 0.995
 """Of an FP16 file to the FP32 one, on a CPU: the rounding of weights alone."""
 
+DEEPNESS_EQUAL = 0.999
+"""Of a file for the Deepness plugin to the FP32 one: values are divided by 255 and multiplied
+again on their way in."""
+
 INT8_FILE_EQUAL = 0.99
 """Of an INT8 file to the FP32 one, on images that were not measured."""
 

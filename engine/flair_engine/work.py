@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from flair_engine.grid import Cores
+    from flair_engine.grid import Cores, Window
     from flair_engine.inference.base import Backend
     from flair_engine.manifest import ModelSpec
     from flair_engine.mapping.picture import MapPicture
     from flair_engine.mapping.published import OutputFile
     from flair_engine.mapping.targets import Target
     from flair_engine.options import Job, Listener
+    from flair_engine.reading.clip import Clip
     from flair_engine.reading.inputs import Opened, Sheet
 
 
@@ -56,6 +57,14 @@ class Panel:
     cores: Cores
     selected: np.ndarray | None
     """bool [rows, cols] of its cores that are labelled, None for all."""
+    clip: Clip | None = None
+    """The pixels of the sheet that are mapped, None for all."""
+
+    @property
+    def shown(self) -> Window:
+        """The pixels that maps show of it."""
+        window = self.cores.window
+        return window if self.clip is None else window.intersection(self.clip.window)
 
     def is_wanted(self, i: int, j: int) -> bool:
         """Return whether core (i, j) of the grid is labelled."""

@@ -3,8 +3,8 @@
 Needs the `export` extra to run; importing this package loads none of it: a name below is looked up
 when it is asked for. May import flair_engine,
 which never imports this package. Modules import those before them in this order only:
-errors, cards, writing; graph; network, rewrite, synthetic; proof; convert; publish; show, preview;
-cli, demo. torch is in network, proof.reference, synthetic.standin and demo alone.
+errors, cards, writing; graph; network, rewrite, synthetic; proof; convert; publish, stac; show,
+preview; cli, demo. torch is in network, proof.reference, synthetic.standin and demo alone.
 """
 
 from importlib import import_module
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     )
     from flair_export.proof.compare import EqualLabels
     from flair_export.proof.verify import Verdict, VerificationError
-    from flair_export.publish import ExportOptions, export, export_fp16, export_int8
+    from flair_export.publish import (
+        ExportOptions,
+        export,
+        export_deepness,
+        export_fp16,
+        export_int8,
+    )
 
 __all__ = [
     "CARDS",
@@ -40,6 +46,7 @@ __all__ = [
     "Verdict",
     "VerificationError",
     "export",
+    "export_deepness",
     "export_fp16",
     "export_int8",
     "find_card",
@@ -47,7 +54,9 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("CARDS", "Card", "find_card"), "cards"),
-    **dict.fromkeys(("ExportOptions", "export", "export_fp16", "export_int8"), "publish"),
+    **dict.fromkeys(
+        ("ExportOptions", "export", "export_deepness", "export_fp16", "export_int8"), "publish"
+    ),
     "EqualLabels": "proof.compare",
     "Verdict": "proof.verify",
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "errors"),

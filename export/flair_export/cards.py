@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flair_engine.manifest import ELEVATION, LandCoverClass, Normalization
 from flair_export.errors import CardError
 
+if TYPE_CHECKING:
+    from flair_engine.manifest import ModelSpec
+
 ORGANISATION = "IGNF"
+PRODUCER_URL = f"https://huggingface.co/{ORGANISATION}"
+LICENCE = "etalab-2.0"
+"""Of the published weights, as the cards' headers have it; an SPDX name."""
+LICENCE_URL = "https://www.etalab.gouv.fr/licence-ouverte-open-licence/"
+FRANCE = (-5.2, 41.3, 9.6, 51.1)
+"""West, south, east and north, degrees: a box around mainland France and Corsica, where the
+training images were taken."""
 GSD_M = 0.2
 """Ground sampling distance of the training images, metres per pixel."""
 OFFICIAL_TILE_PX = 512
@@ -219,6 +230,20 @@ def find_card(name: str) -> Card:
     closest = difflib.get_close_matches(_key(name), known, n=len(known), cutoff=0.0)
     names = dict.fromkeys(known[key].short_name for key in closest)
     raise CardError(f"model '{name}' is not known", f"choose from {', '.join(names)}")
+
+
+def card_of(spec: ModelSpec) -> Card | None:
+    """Return the card of the published weights that a model was made of, None of any others.
+
+    They are known by their name; what is called like them has to have their shape too.
+    """
+    try:
+        card = find_card(spec.name)
+    except CardError:
+        return None
+    active = tuple(entry.value for entry in spec.active_classes)
+    alike = (card.network, card.bands, card.active) == (spec.architecture, spec.bands, active)
+    return card if alike else None
 
 
 def _key(name: str) -> str:

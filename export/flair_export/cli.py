@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 
@@ -19,12 +20,29 @@ from flair_export.cards import MARGIN_PX, OFFICIAL_TILE_PX, TILE_PX
 from flair_export.convert.plan import PrebuildOptions, prebuild_plan
 from flair_export.errors import OptionError
 from flair_export.proof.verify import VerificationError
-from flair_export.publish import ExportOptions, export, export_fp16, export_int8, is_onnx
-from flair_export.show import print_fp16, print_int8, print_models, print_spec, print_verdict
+from flair_export.publish import (
+    ExportOptions,
+    export,
+    export_deepness,
+    export_fp16,
+    export_int8,
+    is_onnx,
+)
+from flair_export.show import (
+    print_deepness,
+    print_fp16,
+    print_int8,
+    print_models,
+    print_spec,
+    print_verdict,
+)
+from flair_export.stac import check_item, is_item, item_path, write_item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+FLAVOURS = ("flair", "deepness")
+PLUGIN = "in QGIS, Plugins, Deepness, Model file path"
 IMAGE_OPTIONS = ("--verify", "--calibrate")
 """Options that take every name up to the next option."""
 
@@ -123,6 +141,19 @@ def list_models(context: click.Context, _parameter: click.Parameter, asked: bool
     callback=negated,
     help="Compute the whole tile as PyTorch does, not only what its kept centre needs; to compare.",
 )
+@click.option(
+    "--flavour",
+    type=click.Choice(FLAVOURS),
+    default="flair",
+    show_default=True,
+    help="flair is what flair-run reads, deepness what the plugin of QGIS does; of a checkpoint, "
+    "or of an FP32 .onnx of margin 0.",
+)
+@click.option(
+    "--stac",
+    is_flag=True,
+    help="Describe the model in NAME.stac.json beside it; of an .onnx made here, without -o.",
+)
 @click.option("--trust-checkpoint", is_flag=True, help="Load a pickle that can run code.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model of flair-export.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -140,33 +171,80 @@ def export_command(
     output: Path | None,
     precision: str,
     engine: str | None,
+    flavour: str,
+    stac: bool,
     debug: bool,  # noqa: ARG001  run_command reads it
     **options: Any,
 ) -> None:
     """Export a FLAIR checkpoint to one ONNX file and prove that it gives PyTorch's labels.
 
     CHECKPOINT is a .pth, .pt, .ckpt or .safetensors file, or a Hugging Face Hub id; with
-    --precision fp16 or int8 and with --engine trt also an .onnx file made here.
+    --precision fp16 or int8, --flavour deepness, --engine trt and --stac also an .onnx file
+    made here.
     """
+    deepness = flavour == "deepness"
+    if deepness:
+        check_deepness(engine=engine, stac=stac, precision=precision)
     if engine:
         write_plan(checkpoint, engine, PrebuildOptions(**_of(PrebuildOptions, options)))
         return
-    if output is None:
+    described = stac and is_onnx(checkpoint) and precision == "fp32"
+    model = Path(checkpoint) if output is None and described else output
+    if model is None:
         raise click.UsageError("Missing option '-o' / '--output': the file to write")
-    if is_onnx(checkpoint) and precision == "fp32":
-        raise OptionError(
-            f"{checkpoint}: is exported already",
-            "add --precision fp16 or int8 or --engine trt, or give a checkpoint",
-        )
-    if options["calibrate"] and precision != "int8":
-        raise OptionError(f"--calibrate is for --precision int8, not {precision}", "leave it out")
-    write = {"fp32": write_fp32, "fp16": write_fp16, "int8": write_int8}[precision]
+    if stac:
+        check_item(model, overwrite=options["overwrite"])
+    if output is not None:
+        check_source(checkpoint, precision, options, deepness=deepness)
+        write_file(checkpoint, output, "deepness" if deepness else precision, options)
+    if stac:
+        click.echo(f"{write_item(model)} describes it.")
+    elif is_item(item := item_path(model)):
+        click.echo(f"note: {item} describes the file that was here before")
+
+
+def write_file(checkpoint: str, output: Path, kind: str, options: dict[str, Any]) -> None:
+    """Write a file of a precision or flavour, print the verdicts and what can be done with it."""
     try:
-        write(checkpoint, output, ExportOptions(**_of(ExportOptions, options)))
+        EXPORTERS[kind](checkpoint, output, ExportOptions(**_of(ExportOptions, options)))
     except VerificationError as error:
         print_verdict(error.verdict)
         raise
-    click.echo(f"\n{output} is ready. Next: {_next_command(output)}")
+    then = PLUGIN if kind == "deepness" else _next_command(output)
+    click.echo(f"\n{output} is ready. Next: {then}")
+
+
+def check_source(
+    checkpoint: str, precision: str, options: dict[str, Any], *, deepness: bool
+) -> None:
+    """Raise OptionError for choices that make no file of a source."""
+    if is_onnx(checkpoint) and precision == "fp32" and not deepness:
+        raise OptionError(
+            f"{checkpoint}: is exported already",
+            "add --precision fp16 or int8, --flavour deepness or --engine trt, or give a "
+            "checkpoint",
+        )
+    if options["calibrate"] and precision != "int8":
+        raise OptionError(f"--calibrate is for --precision int8, not {precision}", "leave it out")
+
+
+def check_deepness(*, engine: str | None, stac: bool, precision: str) -> None:
+    """Raise OptionError for what a file for the plugin cannot be."""
+    given = click.get_current_context().get_parameter_source
+    chosen = {name: given(name) is not ParameterSource.DEFAULT for name in ("margin_px", "outputs")}
+    refused = {
+        "--engine": engine is not None,
+        "--precision": precision != "fp32",
+        "--margin": chosen["margin_px"],
+        "--outputs": chosen["outputs"],
+        "--stac": stac,
+    }
+    if found := [name for name, is_given in refused.items() if is_given]:
+        raise OptionError(
+            f"{' and '.join(found)} make no file for Deepness: it is FP32, of probabilities, "
+            "without a margin, and described by itself",
+            "leave that out",
+        )
 
 
 def _of(kind: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +274,15 @@ def write_fp32(checkpoint: str, output: Path, options: ExportOptions) -> None:
     print_verdict(verdict)
 
 
+def write_deepness(source: str, output: Path, options: ExportOptions) -> None:
+    """Convert an FP32 file, or a checkpoint exported first, for Deepness; print the verdicts."""
+    with _told() as status:
+        exported, converted = export_deepness(source, output, options, status=status)
+    if exported:
+        print_verdict(exported)
+    print_deepness(converted)
+
+
 def write_fp16(source: str, output: Path, options: ExportOptions) -> None:
     """Convert an FP32 file, or a checkpoint exported first, to FP16 and print the verdicts."""
     with _told() as status:
@@ -212,6 +299,15 @@ def write_int8(source: str, output: Path, options: ExportOptions) -> None:
     if exported:
         print_verdict(exported)
     print_int8(converted)
+
+
+EXPORTERS = {
+    "fp32": write_fp32,
+    "fp16": write_fp16,
+    "int8": write_int8,
+    "deepness": write_deepness,
+}
+"""What writes and shows a file, by its precision or flavour."""
 
 
 @contextmanager

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from flair_export.convert.deepness import DeepnessVerdict
     from flair_export.convert.fp16 import Fp16Verdict
     from flair_export.convert.int8 import Int8Verdict
     from flair_export.proof.reference import Network
@@ -182,6 +183,27 @@ def export_int8(
 
     def convert(full: Path, temporary: Path) -> Int8Verdict:
         return convert_to_int8(full, temporary, options.calibrate, options.verify, status)
+
+    return _converted(source, Path(output), options, convert, status)
+
+
+def export_deepness(
+    source: str | Path,
+    output: str | Path,
+    options: ExportOptions | None = None,
+    status: Callable[[str], None] = lambda _: None,
+) -> tuple[Verdict | None, DeepnessVerdict]:
+    """Write the model of a weights file, a Hub id or an FP32 file for Deepness to `output`.
+
+    Without a margin, whatever the options say: the plugin of QGIS cuts what tiles share. Returns
+    and raises as `export_fp16`.
+    """
+    from flair_export.convert.deepness import convert_to_deepness
+
+    options = replace(options or ExportOptions(), margin_px=0)
+
+    def convert(full: Path, temporary: Path) -> DeepnessVerdict:
+        return convert_to_deepness(full, temporary, options.verify, status)
 
     return _converted(source, Path(output), options, convert, status)
 

@@ -16,6 +16,7 @@ from flair_export.convert.number_formats import FP16_MAX
 
 if TYPE_CHECKING:
     from flair_engine.manifest import ModelSpec
+    from flair_export.convert.deepness import DeepnessVerdict
     from flair_export.convert.fp16 import Fp16Verdict
     from flair_export.convert.int8 import Int8Verdict
     from flair_export.proof.compare import Comparison, EqualLabels
@@ -70,6 +71,12 @@ def print_fp16(verdict: Fp16Verdict) -> None:
         click.echo(f"  {value:>12,.1f}  {shown(name)}")
     kept = shown(", ".join(verdict.kept_fp32))
     click.echo(f"layers kept in FP32 between Casts: {kept or 'none'}")
+
+
+def print_deepness(verdict: DeepnessVerdict) -> None:
+    """Print how a file for Deepness, fed as the plugin does, compares with the FP32 one."""
+    _print_agreement("Labels in the Deepness plugin against FP32", verdict)
+    click.echo(f"largest probability difference {verdict.share_difference:.2g}")
 
 
 def print_int8(verdict: Int8Verdict) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flair_engine import durable
 from flair_engine.errors import ManifestError, WriteError
-from flair_engine.manifest import METADATA_KEY
+from flair_engine.manifest import DEEPNESS_KEY, METADATA_KEY
 from flair_engine.model_file import load_model
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def at_last(output: Path) -> Iterator[Path]:
 
 
 def is_model(path: Path) -> bool:
-    """Return whether an ONNX file with our manifest stands at `path`, one that is read or not."""
+    """Return whether an ONNX file of ours stands at `path`, one that the engine reads or not."""
     try:
         model = load_model(path)
     except ManifestError:
         return False
-    return any(entry.key == METADATA_KEY for entry in model.metadata_props)
+    return any(entry.key in (METADATA_KEY, DEEPNESS_KEY) for entry in model.metadata_props)
 
 
 def write_model(path: Path, model: onnx.ModelProto) -> None:

@@ -1,6 +1,7 @@
 """The commands from the outside: what they print, keep and return."""
 
 import shutil
+import sys
 from functools import partial
 
 import numpy as np
@@ -282,3 +283,15 @@ def test_a_page_replaces_neither_results_nor_files_of_somebody(bench, kept, tmp_
 def test_names_in_the_line_of_what_is_done_are_no_markup():
     with cli.working() as (_, status):
         status("measuring [/] [/red] [red].tif")
+
+
+def test_with_the_extra_of_benchmarks_alone_it_is_said_what_else_they_need(bench, monkeypatch):
+    for name in ("torch", "segmentation_models_pytorch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if name.startswith("flair_bench.yardstick")]:
+        monkeypatch.delitem(sys.modules, name)
+    code, _, said = bench("parity", "image.tif", "-m", "model.onnx", "--reference", "w.pth")
+    assert (code, said) == (
+        2,
+        "flair-bench: torch is not installed: run pip install 'flair-engine[export]'\n",
+    )

@@ -2,17 +2,19 @@
 
 import errno
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import click
 import pytest
 from rasterio._err import CPLE_AppDefinedError
 
-from flair_engine.command import INTERRUPTED, run_command
+from flair_engine.command import EXTRA_OF, INTERRUPTED, run_command
 from flair_engine.errors import FAILED, REFUSED, SourceError, WriteError
 
 
@@ -49,6 +51,35 @@ def test_every_end_is_one_line_and_a_code(capsys, fault, code, line):
     ended, said = outcome(capsys, fault)
     # click ends the line of a terminal's ^C.
     assert (ended, said.lstrip()) == (code, f"do: {line}\n")
+
+
+@pytest.mark.parametrize(("package", "extra"), EXTRA_OF.items())
+def test_a_package_of_an_extra_that_is_absent_is_named(capsys, monkeypatch, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    fault = ModuleNotFoundError("No module named ...", name=f"{package}.part")
+    line = f"do: {package} is not installed: run pip install 'flair-engine[{extra}]'\n"
+    assert outcome(capsys, fault) == (REFUSED, line)
+    distributions = metadata.requires("flair-engine") or []
+    brought = [line for line in distributions if f'"{extra}"' in line.replace("'", '"')]
+    name = package.replace("_", "-")
+    known = metadata.metadata("flair-engine").get_all("Provides-Extra") or []
+    assert extra not in known or any(
+        re.match(rf"{name}\b", line.replace("_", "-")) for line in brought
+    )
+
+
+def test_other_modules_that_are_missing_are_faults(capsys):
+    for name in ("json.absent", "click.absent", None):
+        code, said = outcome(capsys, ModuleNotFoundError("No module named x", name=name))
+        assert (code, said.startswith("do: failed with ModuleNotFoundError")) == (FAILED, True)
+
+
+def test_a_package_that_is_there_is_not_called_absent(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    code, said = outcome(capsys, ModuleNotFoundError("No module named x", name="torch.part"))
+    assert (code, said.startswith("do: failed with ModuleNotFoundError")) == (FAILED, True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert outcome(capsys, ModuleNotFoundError("x", name="torch"))[0] == REFUSED
 
 
 def ended(program, *arguments):

@@ -1,5 +1,6 @@
 """Panels hold all that is asked for and no more, maps the panels they are put together from."""
 
+import json
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -153,14 +154,29 @@ def test_a_box_is_read_alone(tmp_path, plan, per_input):
     put(tmp_path, "a.tif", 0, 0, 96, 48)
     put(tmp_path, "b.tif", 0, 48, 96, 48)
     put(tmp_path, "c.tif", 96, 0, 96, 96)
-    found = plan(per_input=per_input, bbox=box(20, 60, 40, 70))
-    (sheet,) = found.sheets
-    asked = Window(top=16, left=48, height=32, width=32)
-    assert (cores_of(found.panels, sheet) == touched(sheet, [asked])).all()
-    assert (cores_of(found.panels, sheet, wanted=False) == touched(sheet, [asked])).all()
-    windows = {each.target.path.name: each.target.window for each in found.targets}
-    own = Window(top=0, left=48, height=96, width=48)
-    assert windows == ({"b.tif": own} if per_input else {"map.tif": asked})
+    for whole_cores in (False, True):
+        found = plan(per_input=per_input, bbox=box(20, 60, 40, 70), whole_cores=whole_cores)
+        (sheet,) = found.sheets
+        asked = Window(top=16, left=48, height=32, width=32)
+        assert (cores_of(found.panels, sheet) == touched(sheet, [asked])).all()
+        assert (cores_of(found.panels, sheet, wanted=False) == touched(sheet, [asked])).all()
+        windows = {each.target.path.name: each.target.window for each in found.targets}
+        exact = Window(top=20, left=60, height=20, width=10)
+        own = Window(top=0, left=48, height=96, width=48)
+        expected = {"b.tif": own} if per_input else {"map.tif": asked}
+        if not whole_cores:
+            expected = dict.fromkeys(expected, exact)
+        assert windows == expected
+
+
+def test_a_core_of_which_no_pixel_is_asked_for_is_not_read(tmp_path, plan):
+    """The box touches eight more cores, by less than half a pixel."""
+    put(tmp_path, "a.tif", 0, 0, 96, 96)
+    left, bottom, right, top = box(16, 16, 32, 32)
+    around = (left - 0.05, bottom - 0.05, right + 0.05, top + 0.05)
+    assert plan(bbox=around).panels[0].cores.window == Window(top=16, left=16, height=16, width=16)
+    whole = plan(bbox=around, whole_cores=True).panels[0].cores.window
+    assert whole == Window(top=0, left=0, height=48, width=48)
 
 
 def test_files_that_share_a_core_with_what_is_asked_for_are_mapped(tmp_path, plan):
@@ -168,12 +184,14 @@ def test_files_that_share_a_core_with_what_is_asked_for_are_mapped(tmp_path, pla
     put(tmp_path, "a.tif", 0, 0, 96, 40)
     put(tmp_path, "b.tif", 0, 40, 96, 40)
     assert names_of(plan(per_input=True, bbox=box(0, 20, 10, 30)).targets) == ["a.tif"]
-    both = ["a.tif", "b.tif"]
-    assert names_of(plan(per_input=True, bbox=box(0, 35, 10, 38)).targets) == both
+    both, beside = ["a.tif", "b.tif"], box(0, 35, 10, 38)
+    assert names_of(plan(per_input=True, bbox=beside, whole_cores=True).targets) == both
+    assert names_of(plan(per_input=True, bbox=beside).targets) == ["a.tif"]
     assert names_of(plan(per_input=True, bbox=box(0, 49, 10, 60)).targets) == ["b.tif"]
 
 
-def test_shapes_select_cores_of_their_panels(tmp_path, plan):
+@pytest.mark.parametrize("whole_cores", [False, True])
+def test_shapes_select_cores_of_their_panels(tmp_path, plan, whole_cores):
     pytest.importorskip("pyogrio")
     put(tmp_path, "a.tif", 0, 0, 96, 96)
     put(tmp_path, "b.tif", 0, 1600, 96, 96)
@@ -181,7 +199,7 @@ def test_shapes_select_cores_of_their_panels(tmp_path, plan):
     aoi = write_shapes(
         tmp_path / "aoi.geojson", (2, 2, 14, 14), (50, 34, 62, 62), (2, 1602, 12, 1612)
     )
-    found = plan(aoi=str(aoi), memory_mib=0)
+    found = plan(aoi=str(aoi), memory_mib=0, whole_cores=whole_cores)
     (sheet,) = found.sheets
     expected = touched(
         sheet,
@@ -196,9 +214,28 @@ def test_shapes_select_cores_of_their_panels(tmp_path, plan):
     rectangles = {panel.cores.window for panel in found.panels}
     assert all(window.bottom <= 64 and window.right <= 1616 for window in rectangles)
     assert sum(window.pixels for window in rectangles) == 64 * 64 + 16 * 16
-    assert found.targets[0].target.window == Window(top=0, left=0, height=64, width=1616)
-    apart = plan(aoi=str(aoi), per_input=True)
+    exact = Window(top=2, left=2, height=60, width=1610)
+    whole = Window(top=0, left=0, height=64, width=1616)
+    assert found.targets[0].target.window == (whole if whole_cores else exact)
+    apart = plan(aoi=str(aoi), per_input=True, whole_cores=whole_cores)
     assert names_of(apart.targets) == ["a.tif", "b.tif"]
+
+
+def test_a_file_of_which_shapes_cover_no_pixel_gets_no_map(tmp_path, plan):
+    """A core that is read and the window around all shapes reach into it."""
+    pytest.importorskip("pyogrio")
+    put(tmp_path, "a.tif", 0, 0, 48, 40)
+    put(tmp_path, "b.tif", 0, 40, 48, 40)
+    put(tmp_path, "c.tif", 48, 0, 48, 80)
+    shapes = (2, 2, 14, 38), (70, 60, 80, 70)
+    aoi = write_shapes(tmp_path / "aoi.geojson", *shapes)
+    maps = plan(per_input=True, aoi=str(aoi)).targets
+    assert [(each.target.path.name, each.target.window) for each in maps] == [
+        ("a.tif", Window(top=2, left=2, height=46, width=38)),
+        ("c.tif", Window(top=48, left=2, height=32, width=68)),
+    ]
+    whole = plan(per_input=True, aoi=str(aoi), whole_cores=True).targets
+    assert names_of(whole) == ["a.tif", "b.tif", "c.tif"]
 
 
 def test_a_box_within_the_void_between_files_touches_nothing(tmp_path, plan):
@@ -208,6 +245,25 @@ def test_a_box_within_the_void_between_files_touches_nothing(tmp_path, plan):
     for per_input in (False, True):
         with pytest.raises(SourceError, match=message):
             plan(bbox=box(10, 400, 20, 500), per_input=per_input)
+
+
+@pytest.mark.parametrize("per_input", [False, True])
+def test_what_holds_the_centre_of_no_pixel_touches_nothing(tmp_path, plan, per_input):
+    put(tmp_path, "a.tif", 0, 0)
+    left, bottom, _, top = box(10, 10, 11, 11)
+    thin = (left, bottom, left + 0.05, top)
+    message = "does not touch the images: check .*that it is larger than a pixel"
+    with pytest.raises(SourceError, match=message):
+        plan(bbox=thin, per_input=per_input)
+    assert plan(bbox=thin, whole_cores=True, per_input=per_input).targets
+    pytest.importorskip("pyogrio")
+    ring = [[X + 2.04, Y - 2], [X + 2.04, Y - 7], [X + 2.06, Y - 7], [X + 2.04, Y - 2]]
+    geometry = json.dumps({"type": "Polygon", "coordinates": [ring]})
+    aoi = write_shapes(tmp_path / "aoi.geojson", None)
+    aoi.write_text(aoi.read_text().replace('"geometry": null', f'"geometry": {geometry}'))
+    with pytest.raises(SourceError, match=message):
+        plan(aoi=str(aoi), per_input=per_input)
+    assert plan(aoi=str(aoi), whole_cores=True, per_input=per_input).targets
 
 
 def test_shapes_apart_from_the_images_touch_nothing(tmp_path, plan):

@@ -94,24 +94,27 @@ def test_an_identity_is_json(identity, tmp_path):
 
 
 def test_shapes_that_changed_are_another_area(identity, tmp_path):
-    """The file has the same name: what counts are the cores that it touches."""
+    """The file has the same name: what counts are the pixels that it covers."""
     pytest.importorskip("pyogrio")
-    aoi, write = tmp_path / "aoi.geojson", MapOptions(aoi=str(tmp_path / "aoi.geojson"))
+    aoi, name = tmp_path / "aoi.geojson", str(tmp_path / "aoi.geojson")
 
-    def area_of(*boxes):
+    def area_of(*boxes, **write):
         write_shapes(aoi, *boxes)
-        return identity(write=write)["area"]
+        return identity(write=MapOptions(aoi=name, **write))["area"]
 
     plain = area_of((2, 2, 40, 40))
-    assert area_of((3, 3, 41, 41)) == plain, "the same cores"
-    assert area_of((2, 2, 14, 14), (34, 34, 40, 40)) != plain, "the same rectangle of cores"
-    assert area_of((2, 2, 40, 50)) != plain
+    assert area_of((2, 2, 40, 40)) == area_of((2, 2, 40, 40), aoi_layer="aoi") == plain
+    assert area_of((3, 3, 41, 41)) != plain, "the same cores"
+    assert area_of((2, 2, 14, 14), (34, 34, 40, 40)) != plain, "the same rectangle of pixels"
+    cores = area_of((2, 2, 40, 40), whole_cores=True)
+    assert area_of((3, 3, 41, 41), whole_cores=True) == cores != plain, "the same cores"
+    assert area_of((2, 2, 40, 50), whole_cores=True) != cores
 
 
-def panel(rows, cols, selected=None):
+def panel(rows, cols, selected=None, clip=None):
     grid = Grid(height=90, width=90, tile_px=32, margin_px=8)
     cores = Cores(grid=grid, rows=rows, cols=cols)
-    return SimpleNamespace(cores=cores, selected=selected)
+    return SimpleNamespace(cores=cores, selected=selected, clip=clip)
 
 
 def work_of(*panels, sizes=((90, 90),)):
@@ -139,6 +142,8 @@ def test_other_cores_are_another_area_however_they_are_cut():
             (one,),
             (one, panel(range(2), range(3, 6), np.ones((2, 3), bool))),
             (one, panel(range(2), range(3, 6), some)),
+            (one, panel(range(2), range(3, 6), clip=SimpleNamespace(digest="some pixels"))),
+            (one, panel(range(2), range(3, 6), clip=SimpleNamespace(digest="others"))),
         )
     ]
     assert len(set(areas)) == len(areas)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from doubles.networks import small_spec
+from doubles.tiny_model import SPEC
 
 from flair_engine.manifest import parse_manifest
-from flair_export.cards import ACTIVE_12, ACTIVE_15, CARDS, export_bytes, find_card
+from flair_export.cards import ACTIVE_12, ACTIVE_15, CARDS, card_of, export_bytes, find_card
 from flair_export.errors import CardError
 
 SEED_MODEL = "FLAIR-INC_rgbie_15cl_resnet34-unet"
@@ -64,3 +67,22 @@ def test_memory_of_an_export_grows_with_the_tile_and_with_attention():
     matrices = 2 * 2 * (2048 // 4) ** 2 * (2048 // 32) ** 2
     assert export_bytes(mit, 2048) - export_bytes(unet, 2048) == 4 * matrices
     assert export_bytes(find_card("rgb_15cl_resnet34-deeplabv3"), 512) > export_bytes(unet, 512)
+
+
+def spec_of(card, **changes):
+    """Return the manifest of weights that fit a card."""
+    says = {"name": card.name, "architecture": card.network, "bands": card.bands}
+    return replace(SPEC, **{**says, "classes": card.classes, **changes})
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.short_name)
+def test_weights_are_known_by_name_and_shape(card):
+    assert card_of(spec_of(card)) == card
+    assert all(card_of(spec_of(card, name=name)) == card for name in (card.hub_id, *card.aliases))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": "mine"}, {"architecture": "vit"}, {"bands": ("red",)}, {"classes": ()}]
+)
+def test_weights_of_another_name_or_shape_are_not_the_published_ones(changes):
+    assert card_of(spec_of(CARDS[0], **changes)) is None

@@ -6,11 +6,19 @@ from dataclasses import replace
 
 from doubles.tiny_model import SPEC
 
+from flair_export.convert.deepness import DeepnessVerdict
 from flair_export.convert.fp16 import Fp16Verdict
 from flair_export.convert.int8 import Int8Verdict
 from flair_export.proof.compare import EqualLabels
 from flair_export.proof.verify import Verdict
-from flair_export.show import print_fp16, print_int8, print_models, print_spec, print_verdict
+from flair_export.show import (
+    print_deepness,
+    print_fp16,
+    print_int8,
+    print_models,
+    print_spec,
+    print_verdict,
+)
 
 NEARLY = EqualLabels(name="noise", pixels=10_000_000, different=1, note="2 tiles")
 WATER = EqualLabels(name="water", pixels=0, different=0)
@@ -95,3 +103,10 @@ def test_models_are_listed_with_their_scores(capsys):
     shown = capsys.readouterr().out
     assert "76.4" in shown
     assert "by analogy" in shown
+
+
+def test_a_file_for_deepness_is_compared_with_fp32(capsys):
+    print_deepness(DeepnessVerdict(sources=(NEARLY,), classes=(), share_difference=1.86e-6))
+    shown = capsys.readouterr().out
+    assert "Labels in the Deepness plugin against FP32" in shown
+    assert "largest probability difference 1.9e-06" in shown

@@ -137,7 +137,7 @@ def test_a_feature_without_a_shape_is_left_out(red_and_green, image, tmp_path):
     path, labels = image
     area = write_shapes(tmp_path / "area.geojson", (33, 33, 43, 43), None)
     found = mapped(red_and_green, tmp_path / "map.tif", path, "--aoi", area)
-    assert (found.labels == labels[32:48, 32:48]).all()
+    assert (found.labels == labels[33:43, 33:43]).all()
 
 
 def test_an_area_on_images_without_georeference_is_refused(red_and_green, tmp_path):
@@ -152,7 +152,7 @@ def test_an_area_on_images_whose_crs_is_a_name(red_and_green, tmp_path):
     path = write(tmp_path / "in.tif", pixels, crs=LOCAL)
     area = write_shapes(tmp_path / "area.geojson", (33, 33, 43, 43))
     found = mapped(red_and_green, tmp_path / "map.tif", path, "--aoi", area)
-    assert (found.labels == box_labels(*pixels)[32:48, 32:48]).all()
+    assert (found.labels == box_labels(*pixels)[33:43, 33:43]).all()
 
 
 def test_an_area_that_covers_the_world(red_and_green, image, tmp_path):
@@ -166,12 +166,16 @@ def test_an_area_that_covers_the_world(red_and_green, image, tmp_path):
     assert (found.labels == labels).all()
 
 
-def test_hectares_of_an_area_are_those_of_its_cores(red_and_green, image, tmp_path):
+@pytest.mark.parametrize("whole_cores", [False, True])
+def test_hectares_of_an_area_are_those_of_what_is_mapped(
+    red_and_green, image, tmp_path, whole_cores
+):
     path, _ = image
     area = write_shapes(tmp_path / "area.geojson", (0, 0, 10, 10), (70, 70, 78, 78))
-    found = mapped(red_and_green, tmp_path / "map.tif", path, "--aoi", area)
+    options = ["--aoi", area, *["--whole-cores"] * whole_cores]
+    found = mapped(red_and_green, tmp_path / "map.tif", path, *options)
     share = np.count_nonzero(found.labels) / 80**2
-    assert share == 2 * 16**2 / 80**2
+    assert share == (2 * 16**2 if whole_cores else 100 + 64) / 80**2
     assert found.hectares == pytest.approx(ground_m2(path) / 1e4 * share, rel=EXACT)
 
 

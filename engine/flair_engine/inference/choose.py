@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -64,6 +65,11 @@ def open_backend(request: Request, engine: EngineName = "auto") -> Backend:
     """
     _check_options(request, engine)
     places = _places(request, engine)
+    if engine == "auto" and _openvino_alone(request):
+        raise EngineError(
+            "OpenVINO is installed and ONNX Runtime is not",
+            "use --engine openvino, or run pip install 'flair-engine[cpu]'",
+        )
     if len(places) == 1:
         return _opened(places[0], request)
     return _open_first(request, places)
@@ -171,6 +177,20 @@ def _open_first(request: Request, places: Sequence[_Place]) -> Backend:
         f"no engine can run the model on {request.device or 'this machine'}",
         "; ".join(f"for {name}, {error}" for name, error in failed.items()),
     )
+
+
+def _openvino_alone(request: Request) -> bool:
+    """Return whether OpenVINO, which runs by name only, is all there is for the device."""
+    on_cpu = request.device is None or _kind(request.device) == "cpu"
+    return on_cpu and _is_there("openvino") and not any(map(_is_there, ("onnxruntime", "tensorrt")))
+
+
+def _is_there(package: str) -> bool:
+    """Return whether a package is installed; it is not imported."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _tried(place: _Place, request: Request) -> Backend | EngineError:

@@ -52,18 +52,20 @@ def area_shapes(
     bbox: Sequence[float] | None,
     aoi: str | None,
     notify: Callable[[str], None],
+    aoi_layer: str | None = None,
 ) -> list[Any] | None:
     """Return what is to be mapped, in the raster's CRS: a box, or the shapes of a vector file.
 
-    Those of every layer, as whatever `rasterio.features` takes for a geometry; none where all lie
-    apart from the raster, and None where neither `bbox` (xmin, ymin, xmax, ymax in the raster's
-    CRS) nor `aoi` (a file) is given. `notify` is told what was assumed. Raises SourceError.
+    Those of every layer or of `aoi_layer`, as whatever `rasterio.features` takes for a geometry;
+    none where all lie apart from the raster, and None where neither `bbox` (xmin, ymin, xmax, ymax
+    in the raster's CRS) nor `aoi` (a file) is given. `notify` is told what was assumed. Raises
+    SourceError.
     """
     if bbox is not None and aoi is not None:
         raise SourceError("both a box and a file say what to map", "give one of them")
     if bbox is not None:
         return _box(bbox, pixel_grid)
-    return None if aoi is None else _file_shapes(aoi, pixel_grid, notify)
+    return None if aoi is None else _file_shapes(aoi, aoi_layer, pixel_grid, notify)
 
 
 def touched_cores(shapes: Sequence[Any], pixel_grid: PixelGrid, area: Cores) -> np.ndarray:
@@ -78,12 +80,12 @@ def touched_cores(shapes: Sequence[Any], pixel_grid: PixelGrid, area: Cores) -> 
             corner = Affine.translation(cols.start * core_px, rows.start * core_px)
             geotransform = pixel_grid.transform @ corner @ Affine.scale(width_px, height_px)
             shape = len(rows), len(cols)
-            reaching = _reaching(shapes, _bounds(geotransform, *shape))
-            if not len(reaching):
+            near = _reaching(shapes, _bounds(geotransform, *shape))
+            if not len(near):
                 continue
             top, left = rows.start - area.rows.start, cols.start - area.cols.start
             touched[top : top + shape[0], left : left + shape[1]] = rasterize(
-                reaching,
+                near,
                 out_shape=shape,
                 transform=geotransform,
                 all_touched=True,
@@ -93,11 +95,18 @@ def touched_cores(shapes: Sequence[Any], pixel_grid: PixelGrid, area: Cores) -> 
 
 
 def touches_nothing(bbox: Sequence[float] | None, aoi: str | None) -> SourceError:
-    """Return the error of a box or file that touches no core."""
+    """Return the error of a box or file that holds no pixel."""
     what = aoi or _said(bbox or ())
     return SourceError(
-        f"{what}: does not touch the images", "check its coordinates against their CRS"
+        f"{what}: does not touch the images",
+        "check its coordinates against their CRS, and that it is larger than a pixel",
     )
+
+
+def reaching(shapes: Sequence[Any], pixel_grid: PixelGrid) -> Sequence[Any]:
+    """Return the shapes whose bounds overlap those of a grid of pixels, and perhaps a few more."""
+    bounds = _bounds(pixel_grid.transform, pixel_grid.height, pixel_grid.width)
+    return _reaching(shapes, bounds)
 
 
 def _alike(cores: range, size_px: int, core_px: int) -> Iterator[tuple[range, int]]:
@@ -149,7 +158,9 @@ def _reaching(shapes: Sequence[Any], bounds: Sequence[float]) -> Sequence[Any]:
     return several[~apart].tolist()  # type: ignore[no-any-return]
 
 
-def _file_shapes(path: str, pixel_grid: PixelGrid, notify: Callable[[str], None]) -> list[Any]:
+def _file_shapes(
+    path: str, layer_name: str | None, pixel_grid: PixelGrid, notify: Callable[[str], None]
+) -> list[Any]:
     try:
         import pyogrio  # noqa: F401
         import shapely
@@ -158,7 +169,7 @@ def _file_shapes(path: str, pixel_grid: PixelGrid, notify: Callable[[str], None]
             f"{path}: reading areas of interest needs more packages",
             "run pip install 'flair-engine[aoi]'",
         ) from error
-    layers = _layers(path)
+    layers = _layers(path) if layer_name is None else [_named(path, layer_name)]
     usable = [_Layer(name=o.name, crs=o.crs, shapes=_usable(o.shapes)) for o in layers]
     held = [layer for layer in usable if len(layer.shapes)]
     if not held:
@@ -178,6 +189,17 @@ def _file_shapes(path: str, pixel_grid: PixelGrid, notify: Callable[[str], None]
         parts[invalid] = shapely.make_valid(parts[invalid], method="structure", keep_collapsed=True)
         shapes += _moved(_parts(parts), source, what, pixel_grid).tolist()
     return shapes
+
+
+def _named(path: str, name: str) -> _Layer:
+    """Return the layer of that name. Raises SourceError."""
+    layers = {layer.name: layer for layer in _layers(path)}
+    if name not in layers:
+        raise SourceError(
+            f"{path}: has no layer of shapes called {name}",
+            f"choose from {', '.join(layers) or 'the layers of another file'}",
+        )
+    return layers[name]
 
 
 def _layers(path: str) -> list[_Layer]:

@@ -14,6 +14,8 @@ import torch
 from flair_export.cards import CARDS
 from flair_export.errors import CheckpointError
 
+HUB_TIMEOUT_S = 5.0
+"""For an answer of the Hub, before it counts as out of reach."""
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 
@@ -83,11 +85,26 @@ def _reason(error: Exception) -> str:
 
 
 def _download(hub_id: str) -> Path:
-    """Fetch the weights of a Hub repository into its cache, or find them there."""
-    import huggingface_hub
+    """Fetch the weights of a Hub repository into its cache, or find them there.
 
+    The Hub is asked once whether it is there: a download tries for half a minute to reach one that
+    is not.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+    filename = f"{hub_id.partition('/')[2]}_weights.pth"
     try:
-        filename = f"{hub_id.partition('/')[2]}_weights.pth"
+        try:
+            url = huggingface_hub.hf_hub_url(hub_id, filename)
+            huggingface_hub.get_hf_file_metadata(url, timeout=HUB_TIMEOUT_S)
+        except (EntryNotFoundError, RepositoryNotFoundError):
+            raise  # the Hub is there, the file is not
+        except Exception:
+            cached = huggingface_hub.try_to_load_from_cache(hub_id, filename)
+            if not isinstance(cached, str):
+                raise
+            return Path(cached)
         return Path(huggingface_hub.hf_hub_download(hub_id, filename))
     except Exception as error:  # its classes and those of its HTTP client changed over versions
         raise CheckpointError(

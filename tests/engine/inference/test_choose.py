@@ -1,5 +1,6 @@
 """The engine that is taken, and what is said of it."""
 
+import importlib.util
 import sys
 
 import onnx
@@ -48,6 +49,52 @@ def test_auto_takes_the_cpu_where_there_is_nothing_else(no_cuda, ask, tiny_path)
     assert "; not ort on cuda:0: this onnxruntime has no CUDA" in line
     assert "pip install" not in line
     backend.close()
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Let some runtimes be installed, and no others."""
+
+    def installed(*names):
+        known = importlib.util.find_spec
+
+        def find_spec(name):
+            if name in ("onnxruntime", "openvino", "tensorrt"):
+                return object() if name in names else None
+            return known(name)
+
+        monkeypatch.setattr("importlib.util.find_spec", find_spec)
+
+    return installed
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_where_openvino_alone_is_installed_it_is_named(ask, tiny_path, installed, device):
+    installed("openvino")
+    with pytest.raises(EngineError, match=r"OpenVINO is installed and .*: use --engine openvino"):
+        ask(tiny_path, device=device)
+
+
+@pytest.mark.parametrize("others", [(), ("openvino", "onnxruntime")])
+def test_openvino_is_not_named_otherwise(no_cuda, ask, tiny_path, installed, monkeypatch, others):
+    installed(*others)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineError, match="no engine can run the model on this machine"):
+        ask(tiny_path)
+
+
+def test_openvino_is_named_for_no_gpu(no_cuda, ask, tiny_path, installed):
+    installed("openvino")
+    with pytest.raises(EngineError) as caught:
+        ask(tiny_path, device="cuda:0")
+    assert "openvino" not in str(caught.value)
+
+
+def test_what_cannot_be_looked_for_is_not_there(no_cuda, ask, tiny_path, monkeypatch):
+    for name in ("onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(EngineError, match="no engine can run the model on this machine"):
+        ask(tiny_path)
 
 
 def test_auto_skips_tensorrt_for_an_fp32_model_and_says_so(machine, ask, tiny_path):

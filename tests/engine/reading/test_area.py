@@ -171,7 +171,8 @@ def test_a_box_and_a_file_are_too_much():
 def test_what_touches_nothing_is_named():
     error = touches_nothing((0, 1, 2, 3.5), None)
     assert str(error) == (
-        "the box 0,1,2,3.5: does not touch the images: check its coordinates against their CRS"
+        "the box 0,1,2,3.5: does not touch the images: check its coordinates against their CRS, "
+        "and that it is larger than a pixel"
     )
     assert touches_nothing(None, "a.gpkg").what == "a.gpkg: does not touch the images"
 

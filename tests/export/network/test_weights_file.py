@@ -136,32 +136,57 @@ print(json.dumps(answers))
 """
 
 
-def test_download_from_the_hub(rgb_file, tmp_path):
-    HubHandler.content = rgb_file.read_bytes()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), HubHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+OFFLINE = """
+import json, sys, time
+from flair_export.errors import CheckpointError
+from flair_export.network.weights_file import locate
+answers = []
+for name in sys.argv[1], "IGNF/absent":
+    began = time.perf_counter()
+    try:
+        answers.append(str(locate(name)))
+    except CheckpointError as error:
+        answers.append(str(error))
+    answers.append(time.perf_counter() - began)
+print(json.dumps(answers))
+"""
+
+
+def answers_of(probe, server, folder):
+    """Run a probe whose Hub is a server of this machine; return what it answers."""
     environment = {
         **os.environ,
         "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HOME": str(tmp_path / "hub"),
+        "HF_HOME": str(folder / "hub"),
         "NO_PROXY": "127.0.0.1",
     }
+    done = subprocess.run(
+        [sys.executable, "-c", probe, HubHandler.repository],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_download_from_the_hub_and_from_its_cache_in_seconds(rgb_file, tmp_path):
+    HubHandler.content = rgb_file.read_bytes()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HubHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        probe = subprocess.run(
-            [sys.executable, "-c", PROBE, HubHandler.repository],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        path, sha256, name, refusal = answers_of(PROBE, server, tmp_path)
     finally:
         server.shutdown()
         server.server_close()
-    assert probe.returncode == 0, probe.stderr
-    path, sha256, name, refusal = json.loads(probe.stdout)
     assert path.startswith(str(tmp_path / "hub"))
     assert sha256 == hashlib.sha256(HubHandler.content).hexdigest()
     assert f"IGNF/{name}" == HubHandler.repository
     assert "IGNF/absent: no such file here, and the Hub does not give absent_weights.pth" in refusal
+    cached, cached_s, refusal, refused_s = answers_of(OFFLINE, server, tmp_path)
+    assert cached == path
+    assert "check the name and the network, or download the file yourself" in refusal
+    assert max(cached_s, refused_s) < 15, "huggingface_hub alone tries for half a minute"

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-RESULT_SCHEMA = 2
+RESULT_SCHEMA = 3
 """Raised when a figure or another field is added, renamed or given another meaning."""
 FAULTS_SAID = 3
 """Faults of a file that are named in the message."""

@@ -33,6 +33,8 @@ class Report:
     agreement_fp32: float | None
     """Share of labels equal on the first tiles to those of the same file with FP32 in place of what
     the engine was told to compute in; None where that is FP32."""
+    lean_fp32: float | None
+    """Share of the labels that differ there that are the lower class; None where none differs."""
     exported_agreement_fp32: float | None
     """Share of labels of an INT8 file equal to FP32's, as measured when it was exported."""
     batch: int
@@ -123,9 +125,15 @@ def report_of(
     `skipped_before` are blocks that could not be decoded before the run was resumed.
     """
     skipped = skipped_before + work.opened.skipped_blocks
+    difference = work.backend.difference_fp32
     spec, backend, opened, meters = work.spec, work.backend, work.opened, work.meters
     if meters.reading.missing:
         work.listener.notify(f"height is missing on {meters.reading.missing:,} px: counted as 0")
+    if difference is not None and difference.leans:
+        work.listener.notify(
+            f"{difference.fault} beside FP32's on the first tiles, and so may the map: "
+            "--precision fp32 makes it exact"
+        )
     if skipped:
         work.listener.notify(f"{skipped} unreadable blocks skipped: nodata there")
     if not found.pixels[1:].any():
@@ -141,7 +149,8 @@ def report_of(
         device=backend.device,
         description=backend.description,
         precision=backend.precision,
-        agreement_fp32=backend.agreement_fp32,
+        agreement_fp32=difference.share if difference is not None else None,
+        lean_fp32=difference.lean if difference is not None else None,
         exported_agreement_fp32=spec.agreement_fp32,
         batch=backend.batch,
         slots=len(backend.slots),

@@ -65,7 +65,7 @@ def test_another_machines_file_is_not_touched(tmp_path):
 
 def test_what_is_no_result_is_refused(tmp_path):
     path = tmp_path / "no.json"
-    for content in ("", "[]", "{}", json.dumps({"schema": 2, "machine": {}, "sections": {}})):
+    for content in ("", "[]", "{}", json.dumps({"schema": 3, "machine": {}, "sections": {}})):
         path.write_text(content)
         with pytest.raises(ResultError, match=r"is no result of flair-bench .* --json wrote"):
             results.load(path)
@@ -80,7 +80,7 @@ def test_what_is_no_result_is_refused(tmp_path):
         ('{"schema": ' + "2" * 400 + "}", "a number of 400 digits"),
         ('{"schema": NaN}', "NaN is no number"),
         ('{"schema": 1e999}', "1e999 is too large a number"),
-        ('{"schema": 2, "schema": 2}', "a name occurs twice"),
+        ('{"schema": 3, "schema": 3}', "a name occurs twice"),
     ],
 )
 def test_json_over_its_bounds_is_refused(tmp_path, content, fault):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from doubles.tiny_model import SPEC
 
+from flair_engine.agreement import LabelDifference
 from flair_engine.grid import Cores, Grid
 from flair_engine.options import Listener
 from flair_engine.report import Report, report_of
@@ -24,6 +25,7 @@ REPORT = Report(
     description="ONNX Runtime 1 on 2 CPU threads",
     precision="fp32",
     agreement_fp32=None,
+    lean_fp32=None,
     exported_agreement_fp32=None,
     batch=1,
     slots=2,
@@ -88,13 +90,16 @@ def test_the_json_has_every_field_and_rate():
     assert figures.keys() == {field.name for field in fields(Report)} | rates
 
 
+DIFFERENCE = LabelDifference(pixels=10, different=2, lower=1)
+
+
 def panel(number, sheet, rows, cols, size=(70, 53)):
     grid = Grid(height=size[0], width=size[1], tile_px=32, margin_px=8)
     cores = Cores(grid=grid, rows=rows, cols=cols)
     return Panel(number=number, sheet=sheet, cores=cores, selected=None)
 
 
-def work_of(*panels, sheets, skipped=0, heard=None):
+def work_of(*panels, sheets, skipped=0, heard=None, difference=DIFFERENCE):
     """A job that is done: of its opened inputs and engine only what a report tells."""
     meters = Meters()
 
@@ -112,7 +117,7 @@ def work_of(*panels, sheets, skipped=0, heard=None):
             device="cpu",
             description="ONNX Runtime",
             precision="fp32",
-            agreement_fp32=0.8,
+            difference_fp32=difference,
             batch=3,
             slots=[0, 0],
             busy_s={"infer": 5.0},
@@ -149,10 +154,26 @@ def test_a_report_tells_of_the_job_the_model_and_the_engine():
     assert (report.engine, report.device, report.description) == ("ort", "cpu", "ONNX Runtime")
     assert (report.precision, report.batch, report.slots) == ("fp32", 3, 2)
     assert (report.agreement_fp32, report.exported_agreement_fp32) == (0.8, 0.9)
+    assert report.lean_fp32 == 0.5
     assert (report.started, report.start_up_s, report.wall_s) == ("now", 1.5, 2.5)
     assert report.blocks == 7
     assert (report.height, report.width, report.pixels, report.tiles) == (70, 53, 70 * 53, 20)
     assert list(report.busy_s) == ["read", "infer", "write", "assemble"]
+
+
+def test_labels_that_lean_are_told():
+    sheet, heard = object(), []
+    report = report_for(
+        panel(0, sheet, range(1), range(1)),
+        sheets=[sheet],
+        heard=heard,
+        difference=LabelDifference(pixels=2**18, different=2000, lower=1900),
+    )
+    assert report.lean_fp32 == 0.95
+    assert heard == [(
+        "95% of the 2,000 labels that differ are the lower class, expected 40% to 60%: they lean "
+        "beside FP32's on the first tiles, and so may the map: --precision fp32 makes it exact"
+    )]  # fmt: skip
 
 
 def test_what_lies_between_areas_is_in_the_box_alone():

@@ -16,7 +16,14 @@ from flair_engine.inference.onnx_runtime import open_session
 from flair_engine.manifest import read_model_spec
 from flair_engine.tolerances import EXPORTED_COUNTS, EXPORTED_EQUAL
 from flair_export.errors import ExportError
-from flair_export.proof.compare import Comparison, LabelCounts, answers, by_class, by_source
+from flair_export.proof.compare import (
+    Comparison,
+    LabelCounts,
+    answers,
+    by_class,
+    by_image,
+    by_source,
+)
 from flair_export.proof.reference import reference_logits, reference_outputs
 from flair_export.proof.samples import sources
 
@@ -53,6 +60,8 @@ class Verdict(Comparison):
                 f"{self.total.share:.4%} of labels agree with PyTorch, at least "
                 f"{EXPORTED_EQUAL:.2%} have to"
             )
+        if self.lean_fault:
+            faults.append(self.lean_fault)
         faults += [
             f"{name} is up to {counts} of 255 off, at most {EXPORTED_COUNTS} is allowed"
             for name, counts in self.count_differences.items()
@@ -95,7 +104,7 @@ def verify(
             expected, found = reference_outputs(logits, spec), answers(shipped, spec.outputs, batch)
             for index, tile in enumerate(tiles):
                 inside = (index, *tile.inside)
-                counted.add(expected["labels"][inside], found["labels"][inside])
+                counted.add(expected["labels"][inside], found["labels"][inside], tile.path)
             for name in largest:
                 pair = (expected[name].astype(np.int16), found[name])
                 largest[name] = max(largest[name], int(_largest_difference(*pair, tiles)))
@@ -107,6 +116,7 @@ def verify(
     return Verdict(
         sources=by_source(counts),
         classes=by_class(spec, counts),
+        images=by_image(counts),
         logit_difference=logit_difference,
         count_differences=largest,
     )

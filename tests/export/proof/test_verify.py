@@ -69,12 +69,25 @@ def test_wrong_label_values_are_seen_though_the_logits_are_right(tiny, spec, tmp
 @pytest.mark.parametrize(("different", "stands"), [(10, True), (11, False)])
 def test_threshold(different, stands):
     verdict = Verdict(
-        sources=(EqualLabels(name="x", pixels=100_000, different=different),),
+        sources=(EqualLabels(name="x", pixels=100_000, different=different, lower=0),),
         classes=(),
+        images=(),
         logit_difference=0.0,
         count_differences={"confidence": 1},
     )
     assert (verdict.faults == ()) == stands
+
+
+def test_labels_that_lean_are_a_fault():
+    verdict = Verdict(
+        sources=(EqualLabels(name="images", pixels=10**6, different=1001, lower=1001),),
+        classes=(),
+        images=(),
+        logit_difference=0.0,
+        count_differences={},
+    )
+    (fault,) = verdict.faults
+    assert fault.startswith("100% of the 1,001 labels that differ are the lower class")
 
 
 def test_undefined_logits_are_no_agreement(tiny, model, tmp_path):

@@ -60,8 +60,6 @@ class Verdict(Comparison):
                 f"{self.total.share:.4%} of labels agree with PyTorch, at least "
                 f"{EXPORTED_EQUAL:.2%} have to"
             )
-        if self.lean_fault:
-            faults.append(self.lean_fault)
         faults += [
             f"{name} is up to {counts} of 255 off, at most {EXPORTED_COUNTS} is allowed"
             for name, counts in self.count_differences.items()

@@ -78,18 +78,6 @@ def test_threshold(different, stands):
     assert (verdict.faults == ()) == stands
 
 
-def test_labels_that_lean_are_a_fault():
-    verdict = Verdict(
-        sources=(EqualLabels(name="images", pixels=10**6, different=1001, lower=1001),),
-        classes=(),
-        images=(),
-        logit_difference=0.0,
-        count_differences={},
-    )
-    (fault,) = verdict.faults
-    assert fault.startswith("100% of the 1,001 labels that differ are the lower class")
-
-
 def test_undefined_logits_are_no_agreement(tiny, model, tmp_path):
     with torch.no_grad():
         tiny.segmentation_head[0].bias[0] = float("inf")

@@ -67,6 +67,8 @@ class Report:
     agreement_fp32: float | None
     """Share of labels equal on the first tiles to those of the same file with FP32 in place of what
     the engine was told to compute in; None where that is FP32."""
+    lean_fp32: float | None
+    """Share of the labels that differ there that are the lower class; None where none differs."""
     exported_agreement_fp32: float | None
     """Share of labels of an INT8 file equal to FP32's, as measured when it was exported."""
     batch: int
@@ -186,8 +188,14 @@ def report_of(
     `skipped` are blocks that could not be decoded, of this run and of those it continues.
     """
     spec, backend, opened, meters = work.spec, work.backend, work.opened, work.meters
+    difference = backend.difference_fp32
     if meters.reading.missing:
         work.listener.warn(f"height is missing on {meters.reading.missing:,} px: counted as 0")
+    if difference is not None and difference.leans:
+        work.listener.warn(
+            f"{difference.fault} beside FP32's on the first tiles, and so may the map: "
+            "--precision fp32 makes it exact"
+        )
     if skipped:
         work.listener.warn(f"{len(skipped)} unreadable blocks skipped: nodata there")
     if not found.pixels[1:].any():
@@ -209,7 +217,8 @@ def report_of(
         device=backend.device,
         description=backend.description,
         precision=backend.precision,
-        agreement_fp32=backend.agreement_fp32,
+        agreement_fp32=difference.share if difference is not None else None,
+        lean_fp32=difference.lean if difference is not None else None,
         exported_agreement_fp32=spec.agreement_fp32,
         batch=backend.batch,
         slots=len(backend.slots),

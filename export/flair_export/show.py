@@ -90,22 +90,26 @@ def print_int8(verdict: Int8Verdict) -> None:
 
 
 def _print_agreement(title: str, verdict: Comparison) -> None:
+    """Print equal labels; the lean is the share of the others that are the lower class."""
     table = Table(title=title)
     table.add_column("")
-    for title in ("pixels", "different", "equal %"):
+    for title in ("pixels", "different", "equal %", "lean %"):
         table.add_column(title, justify="right")
-    for group in (verdict.sources, verdict.classes, (verdict.total,)):
+    images = verdict.images if len(verdict.images) > 1 else ()
+    for group in (verdict.sources, images, verdict.classes, (verdict.total,)):
         for entry in group:
             table.add_row(*_row(entry))
         table.add_section()
     _console().print(table)
 
 
-def _row(entry: EqualLabels) -> tuple[str, str, str, str]:
+def _row(entry: EqualLabels) -> tuple[str, str, str, str, str]:
     name = f"{entry.name} ({entry.note})" if entry.note else entry.name
     # Cut, not rounded: 100.0000 is said of nothing that differs somewhere.
     share = f"{floor(1e6 * entry.share) / 1e4:.4f}" if entry.pixels else "-"
-    return shown(name), f"{entry.pixels:,}", f"{entry.different:,}", share
+    lean = entry.difference.lean
+    leaning = "-" if lean is None else f"{100 * lean:.0f}"
+    return shown(name), f"{entry.pixels:,}", f"{entry.different:,}", share, leaning
 
 
 def print_spec(spec: ModelSpec) -> None:

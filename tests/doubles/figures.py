@@ -203,6 +203,7 @@ def parity() -> ParityFigures:
         tolerance=0.9999,
         agreement=0.995,
         different=1,
+        lower=1,
         largest_lead_lost=0.02,
         flipped_by_lead=(0, 1, 0),
         classes={

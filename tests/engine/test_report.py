@@ -12,6 +12,7 @@ from doubles.reports import REPORT
 from doubles.tiny_model import SPEC
 from rasterio.crs import CRS
 
+from flair_engine.agreement import LabelDifference
 from flair_engine.grid import Cores, Grid
 from flair_engine.options import Inputs, Job, Listener, RunOptions
 from flair_engine.reading.pixel_grid import PixelGrid
@@ -96,13 +97,16 @@ def sheet_at(crs=None):
     )
 
 
+DIFFERENCE = LabelDifference(pixels=10, different=2, lower=1)
+
+
 def panel(number, sheet, rows, cols, size=(70, 53)):
     grid = Grid(height=size[0], width=size[1], tile_px=32, margin_px=8)
     cores = Cores(grid=grid, rows=rows, cols=cols)
     return Panel(number=number, sheet=sheet, cores=cores, selected=None)
 
 
-def work_of(*panels, sheets, heard=None):
+def work_of(*panels, sheets, heard=None, difference=DIFFERENCE):
     """A job that is done: of its opened inputs and engine only what a report tells."""
     meters = Meters()
 
@@ -130,7 +134,7 @@ def work_of(*panels, sheets, heard=None):
             device="cpu",
             description="ONNX Runtime",
             precision="fp32",
-            agreement_fp32=0.8,
+            difference_fp32=difference,
             batch=3,
             slots=[0, 0],
             busy_s={"infer": 5.0},
@@ -167,6 +171,7 @@ def test_a_report_tells_of_the_job_the_model_and_the_engine():
     assert (report.engine, report.device, report.description) == ("ort", "cpu", "ONNX Runtime")
     assert (report.precision, report.batch, report.slots) == ("fp32", 3, 2)
     assert (report.agreement_fp32, report.exported_agreement_fp32) == (0.8, 0.9)
+    assert report.lean_fp32 == 0.5
     assert (report.started, report.start_up_s, report.wall_s) == ("now", 1.5, 2.5)
     assert report.blocks == 7
     assert (report.height, report.width, report.pixels, report.tiles) == (70, 53, 70 * 53, 20)
@@ -183,6 +188,21 @@ def test_the_box_is_told_in_its_crs():
     report = report_for(panel(0, sheet, range(1, 3), range(2, 4)), sheets=[sheet])
     assert report.crs == "EPSG:2154"
     assert report.bbox == (100 + 2 * 32, 900 - 2 * 48, 100 + 2 * 53, 900 - 2 * 16)
+
+
+def test_labels_that_lean_are_told():
+    sheet, heard = sheet_at(), []
+    report = report_for(
+        panel(0, sheet, range(1), range(1)),
+        sheets=[sheet],
+        heard=heard,
+        difference=LabelDifference(pixels=2**18, different=2000, lower=1900),
+    )
+    assert report.lean_fp32 == 0.95
+    assert heard == [(
+        "95% of the 2,000 labels that differ are the lower class, expected 40% to 60%: they lean "
+        "beside FP32's on the first tiles, and so may the map: --precision fp32 makes it exact"
+    )]  # fmt: skip
 
 
 def test_what_lies_between_areas_is_in_the_box_alone():

@@ -20,8 +20,8 @@ from flair_export.show import (
     print_verdict,
 )
 
-NEARLY = EqualLabels(name="noise", pixels=10_000_000, different=1, note="2 tiles")
-WATER = EqualLabels(name="water", pixels=0, different=0)
+NEARLY = EqualLabels(name="noise", pixels=10_000_000, different=1, lower=1, note="2 tiles")
+WATER = EqualLabels(name="water", pixels=0, different=0, lower=0)
 
 
 def test_a_share_is_cut_and_not_rounded(capsys):
@@ -29,6 +29,7 @@ def test_a_share_is_cut_and_not_rounded(capsys):
         Verdict(
             sources=(NEARLY,),
             classes=(WATER,),
+            images=(),
             logit_difference=0.00123,
             count_differences={"confidence": 1},
         )
@@ -44,7 +45,9 @@ def test_a_share_is_cut_and_not_rounded(capsys):
 
 def test_fp16_names_the_largest_layers_and_those_kept(capsys):
     largest = tuple((f"layer{n}", 1000.0 - n) for n in range(9))
-    print_fp16(Fp16Verdict(sources=(NEARLY,), classes=(), largest=largest, kept_fp32=("up",)))
+    print_fp16(
+        Fp16Verdict(sources=(NEARLY,), classes=(), images=(), largest=largest, kept_fp32=("up",))
+    )
     shown = capsys.readouterr().out
     assert "1,000.0  layer0" in shown
     assert "layer4" in shown
@@ -54,7 +57,12 @@ def test_fp16_names_the_largest_layers_and_those_kept(capsys):
 
 def test_int8_names_what_stays_fp32(capsys):
     verdict = Int8Verdict(
-        sources=(NEARLY,), classes=(), measured="3 of 9 tiles", int8=("a", "b"), kept_fp32=("c",)
+        sources=(NEARLY,),
+        classes=(),
+        images=(),
+        measured="3 of 9 tiles",
+        int8=("a", "b"),
+        kept_fp32=("c",),
     )
     print_int8(verdict)
     shown = capsys.readouterr().out
@@ -83,15 +91,28 @@ def test_names_are_no_markup_and_no_commands_of_the_terminal(capsys):
     assert printed.count(MARKUP) == 3
     strange = replace(NEARLY, name=MARKUP, note="\x1b[2J.tif\n")
     print_fp16(
-        Fp16Verdict(sources=(strange,), classes=(), largest=(("\x1b", 1.0),), kept_fp32=("\n[/]",))
+        Fp16Verdict(
+            sources=(strange,),
+            classes=(),
+            images=(),
+            largest=(("\x1b", 1.0),),
+            kept_fp32=("\n[/]",),
+        )
     )
     print_int8(
         Int8Verdict(
-            sources=(), classes=(strange,), measured="\x07", int8=(), kept_fp32=("\x1b[1m",)
+            sources=(),
+            classes=(strange,),
+            images=(),
+            measured="\x07",
+            int8=(),
+            kept_fp32=("\x1b[1m",),
         )
     )
     counts = {MARKUP: 1}
-    print_verdict(Verdict(sources=(), classes=(), logit_difference=0.0, count_differences=counts))
+    print_verdict(
+        Verdict(sources=(), classes=(), images=(), logit_difference=0.0, count_differences=counts)
+    )
     printed = capsys.readouterr().out
     assert printed.count(MARKUP) == 3
     assert r"\x1b[2J.tif\n" in printed

@@ -40,6 +40,9 @@ class EngineParity:
     """Share of equal labels."""
     different: int
     """Pixels."""
+    lower: int | None
+    """Pixels among them whose label is the lower class; None where measured before it was
+    counted."""
     largest_lead_lost: float
     """Largest lead (top-1 minus top-2 logit of PyTorch) at a pixel that differs."""
     flipped_by_lead: tuple[int, ...]
@@ -48,6 +51,13 @@ class EngineParity:
     """By name."""
     flips: tuple[Flip, ...]
     """The most frequent ones, in descending order."""
+
+    @property
+    def lean(self) -> float | None:
+        """Share of the labels that differ that are the lower class; None where not known."""
+        if self.lower is None or not self.different:
+            return None
+        return self.lower / self.different
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

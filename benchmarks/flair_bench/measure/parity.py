@@ -23,6 +23,7 @@ from flair_bench.figures import (
     packed,
 )
 from flair_bench.measure.engines import Choice, opened, probe
+from flair_engine.agreement import LabelDifference
 from flair_engine.inference.onnx_runtime import open_session
 from flair_engine.manifest import INPUT_NAME, ModelSpec, read_model_spec
 from flair_engine.model_file import load_model
@@ -144,13 +145,24 @@ def measure(
 
 
 def faults(figures: ParityFigures, tolerance: float | None = None) -> list[str]:
-    """Return the engines whose agreement is below `tolerance`, or their precision's own."""
-    return [
+    """Return the engines that lean or agree on less than `tolerance`, or their precision's."""
+    least = [
         f"{label} agrees on {entry.agreement:.4%} of labels, at least "
         f"{tolerance or entry.tolerance:.2%} have to"
         for label, entry in figures.engines.items()
         if entry.agreement < (tolerance or entry.tolerance)
     ]
+    lean = [
+        f"{label}: {fault}"
+        for label, entry in figures.engines.items()
+        if entry.lower is not None
+        and (
+            fault := LabelDifference(
+                pixels=figures.pixels, different=entry.different, lower=entry.lower
+            ).fault
+        )
+    ]
+    return least + lean
 
 
 def _step(
@@ -229,6 +241,7 @@ def _engine_parity(spec: ModelSpec, tally: Tally) -> EngineParity:
         tolerance=ENGINE_EQUAL[tally.precision],
         agreement=tally.agreement,
         different=int(pixels.sum() - equal.sum()),
+        lower=int(np.tril(tally.confusion, -1).sum()),
         largest_lead_lost=tally.largest_lead,
         flipped_by_lead=tuple(tally.flipped.tolist()),
         classes={

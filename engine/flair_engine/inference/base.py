@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from flair_engine.agreement import LabelDifference
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Precision
 
@@ -72,8 +73,8 @@ class Backend(Protocol):
         """Seconds spent so far in each stage of inference, by the stage's name."""
 
     @property
-    def agreement_fp32(self) -> float | None:
-        """Share of labels equal to those of FP32 on the first tiles; None where not compared."""
+    def difference_fp32(self) -> LabelDifference | None:
+        """Labels that differ from FP32's on the first tiles; None where not compared."""
 
     def close(self) -> None:
         """Wait for work in flight and free everything; a second call does nothing."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import onnxruntime as ort
 
+    from flair_engine.agreement import LabelDifference
     from flair_engine.inference.base import Request
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
@@ -60,7 +61,7 @@ class OrtBackend:
     """
 
     engine = "ort"
-    agreement_fp32: float | None = None
+    difference_fp32: LabelDifference | None = None
 
     def __init__(self, request: Request) -> None:
         device = request.device or "cpu"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flair_engine.agreement import LabelDifference, difference_of
 from flair_engine.errors import EngineError, RefusedModelError
 from flair_engine.inference.base import (
     CPU_BATCH,
@@ -19,6 +20,11 @@ from flair_engine.inference.base import (
     threads_text,
 )
 from flair_engine.inference.clock import Clock
+from flair_engine.inference.open_vino_bf16 import (
+    check_head_fp32,
+    keep_head_fp32,
+    round_weights,
+)
 from flair_engine.manifest import INPUT_NAME, ModelSpec
 from flair_engine.system import available_cpus
 
@@ -86,14 +92,15 @@ class OpenVinoBackend:
         self.batch = request.batch or CPU_BATCH
         shape = batch_shape(request.spec, self.batch)
         streams = min(CPU_INFERENCES, threads)
+        version = runtime.__version__.partition("-")[0]
         compiled = _compiled(core, request.model, shape, precision, threads, streams)
         self.clock = Clock()
         self.comparison: Fp32Check | None = None
         if precision == "bf16":
+            check_head_fp32(compiled, version)
             # Asked for one batch at a time: all threads for it.
             reference = _compiled(core, request.model, shape, "fp32", threads, streams=1)
             self.comparison = Fp32Check(reference)
-        version = runtime.__version__.partition("-")[0]
         self.description = f"OpenVINO {version} in {self.precision} on {threads_text(threads)}"
         self._infer_requests = [compiled.create_infer_request() for _ in range(request.slots)]
         self.slots: Sequence[OpenVinoSlot] = [
@@ -109,9 +116,11 @@ class OpenVinoBackend:
         return busy
 
     @property
-    def agreement_fp32(self) -> float | None:
-        """Share of labels equal to those of FP32; None where nothing was compared."""
-        return self.comparison.share if self.comparison is not None else None
+    def difference_fp32(self) -> LabelDifference | None:
+        """Labels that differ from FP32's; None where nothing was compared."""
+        if self.comparison is None or not self.comparison.found.pixels:
+            return None
+        return self.comparison.found
 
     def close(self) -> None:
         """Wait for work in flight; see Backend."""
@@ -139,13 +148,8 @@ class Fp32Check:
     ) -> None:
         self.busy_s = 0.0
         self._reference: Callable[..., Mapping[str, np.ndarray]] | None = reference
-        self._compared_px = 0
-        self._equal_px = 0
-
-    @property
-    def share(self) -> float | None:
-        """Share of equal labels, 0..1; None before the first tile."""
-        return self._equal_px / self._compared_px if self._compared_px else None
+        self.found = LabelDifference()
+        """Of no pixels before the first tile."""
 
     def add(self, images_nchw: np.ndarray, labels: np.ndarray) -> None:
         """Compare one batch, labels uint8 [N, C, C]; does nothing once there were enough."""
@@ -154,9 +158,8 @@ class Fp32Check:
         start = time.perf_counter()
         expected = self._reference({INPUT_NAME: images_nchw})["labels"]
         is_tile = images_nchw.any(axis=(1, 2, 3))  # the last batch is filled up with zeros
-        self._equal_px += int((labels == expected)[is_tile].sum())
-        self._compared_px += labels[is_tile].size
-        if self._compared_px >= COMPARED_PIXELS:
+        self.found += difference_of(expected[is_tile], labels[is_tile])
+        if self.found.pixels >= COMPARED_PIXELS:
             self._reference = None
         self.busy_s += time.perf_counter() - start
 
@@ -203,6 +206,9 @@ def _compiled(
     try:
         network = core.read_model(str(model))
         network.reshape({INPUT_NAME: list(shape)})
+        if precision == "bf16":
+            keep_head_fp32(network)
+            round_weights(network)
         return core.compile_model(network, DEVICE, options)
     except Exception as error:  # the runtime raises nothing but RuntimeError, for everything
         raise RefusedModelError(

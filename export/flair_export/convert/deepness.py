@@ -14,7 +14,14 @@ from flair_engine.tolerances import DEEPNESS_EQUAL, EXPORTED_COUNTS
 from flair_export.convert.deepness_graph import to_deepness
 from flair_export.errors import ExportError
 from flair_export.graph.contract import LOGITS_NAME, with_logits
-from flair_export.proof.compare import Comparison, LabelCounts, answers, by_class, by_source
+from flair_export.proof.compare import (
+    Comparison,
+    LabelCounts,
+    answers,
+    by_class,
+    by_image,
+    by_source,
+)
 from flair_export.proof.deepness import PluginModel
 from flair_export.proof.samples import check_images, sources
 from flair_export.writing import write_model
@@ -96,13 +103,14 @@ def _compared(
             expected = answers(reference, ["labels", LOGITS_NAME], tile.image[None])
             found = plugin.answer(tile.image[None])
             inside = (0, *tile.inside)
-            counted.add(expected["labels"][inside], values[found.channels][inside])
+            counted.add(expected["labels"][inside], values[found.channels][inside], tile.path)
             off = np.abs(softmax(expected[LOGITS_NAME]) - found.shares)[inside]
             largest = np.fmax(largest, off.max()) if np.isfinite(off).all() else np.inf
         counts.append(counted)
     return DeepnessVerdict(
         sources=by_source(counts),
         classes=by_class(spec, counts),
+        images=by_image(counts),
         share_difference=float(largest),
     )
 

@@ -65,6 +65,7 @@ def convert_to_fp16(
     verdict = Fp16Verdict(
         sources=found.sources,
         classes=found.classes,
+        images=found.images,
         largest=tuple(sorted(largest.items(), key=lambda entry: -entry[1])),
         kept_fp32=converted.kept_fp32,
     )
@@ -74,6 +75,8 @@ def convert_to_fp16(
             f"{FP16_FILE_EQUAL:.1%} have to",
             "keep the FP32 file",
         )
+    if verdict.lean_fault:
+        raise ExportError(f"the FP16 file beside FP32: {verdict.lean_fault}", "keep the FP32 file")
     return verdict
 
 

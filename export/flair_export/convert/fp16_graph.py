@@ -1,9 +1,11 @@
 """Conversion of an FP32 ONNX graph to an explicitly typed FP16 one.
 
-Every layer between the normalisation and the ArgMax computes in FP16, its weights rounded once.
-Normalisation, the arithmetic on labels and everything else after the logits stay FP32. One rule
-places the Casts: a tensor has the type of the node that makes it, and a node that wants the other
-type gets it through one Cast. In a ResNet network that makes two at the head and two at the tail.
+Every layer between the normalisation and the last convolution computes in FP16, its weights rounded
+once. Normalisation, that convolution and everything after it stay FP32: in FP16 the logits of some
+pixels are equal, and ArgMax takes the first of equals, the lower class. One rule places the Casts:
+a tensor has the type of the node that makes it, and a node that wants the other type gets it
+through one Cast. In a ResNet network that makes two after the image, one before the last
+convolution and two after the ArgMax.
 
 TensorRT from 11 on has no FP16 flag, so the types have to stand in the file. Existing converters
 leave a Cast to FP32 at each Resize, or an invalid graph behind a uint8 input.
@@ -22,6 +24,7 @@ from flair_engine.manifest import INPUT_NAME, attach_manifest
 from flair_export.convert.number_formats import FP16_MAX
 from flair_export.convert.ranges import measured_ranges
 from flair_export.graph.contract import fp32_spec, logits_before_argmax
+from flair_export.graph.flops import PRODUCTS
 from flair_export.graph.passes import (
     add_weight,
     constants_to_weights,
@@ -54,7 +57,8 @@ class Fp16Graph:
 
     model: onnx.ModelProto
     kept_fp32: tuple[str, ...]
-    """Layers between normalisation and logits that stay FP32, so as not to overflow."""
+    """Layers between normalisation and the last convolution that stay FP32, so as not to
+    overflow."""
 
 
 def largest_activations(model: onnx.ModelProto, tiles: Iterable[np.ndarray]) -> dict[str, float]:
@@ -76,7 +80,8 @@ def to_fp16(model: onnx.ModelProto, largest: Mapping[str, float] | None = None) 
     converted = copied(model)
     graph = converted.graph
     constants_to_weights(graph)
-    outside, weights = _head(graph) | _tail(graph), weights_of(graph)
+    outside = _head(graph) | _last_sums(graph) | _tail(graph)
+    weights = weights_of(graph)
     kept = [
         node
         for node in graph.node
@@ -153,6 +158,16 @@ def _head(graph: onnx.GraphProto) -> set[str]:
         if node.op_type in NORMALISING and set(node.input) <= head | weights:
             head.update(node.output)
     return head
+
+
+def _last_sums(graph: onnx.GraphProto) -> set[str]:
+    """Return the tensors from the sums of the last convolution to the logits."""
+    makers = {node.output[0]: node for node in graph.node}
+    sums = {name := logits_before_argmax(graph)}
+    while makers[name].op_type not in PRODUCTS:
+        name = makers[name].input[0]
+        sums.add(name)
+    return sums
 
 
 def _tail(graph: onnx.GraphProto) -> set[str]:

@@ -1,8 +1,8 @@
 """INT8 files: measured on images, converted from FP32 ones and compared with them.
 
 Ranges come from some tiles of the calibration images and the labels are compared on other tiles of
-them. ONNX Runtime computes the file in INT8 here as `flair-run` does, so the agreement is that
-of the whole change, and the manifest keeps it.
+them, over all, by class and by image. ONNX Runtime computes the file in INT8 here as `flair-run`
+does, so the agreement is that of the whole change, and the manifest keeps it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 from flair_engine.manifest import attach_manifest, spec_of
 from flair_engine.model_file import load_model
-from flair_engine.tolerances import INT8_FILE_EQUAL
+from flair_engine.tolerances import (
+    INT8_CLASS_EQUAL,
+    INT8_COUNTED_PX,
+    INT8_FILE_EQUAL,
+    INT8_IMAGE_EQUAL,
+)
 from flair_export.convert.int8_graph import quantized_tensors, to_int8
 from flair_export.convert.ranges import measured_ranges
 from flair_export.errors import ExportError
@@ -66,10 +71,9 @@ def convert_to_int8(
     write_model(output, converted.model)
     compared = [others, *([image_source(spec, images)] if images else [])]
     found = compare_files(spec, (model, output), compared, status)
-    if found.total.share < INT8_FILE_EQUAL:
+    if faults := _faults(found):
         raise ExportError(
-            f"{found.total.share:.2%} of labels of the INT8 file agree with FP32, at least "
-            f"{INT8_FILE_EQUAL:.0%} have to",
+            "; ".join(faults),
             "give more --calibrate images of the kind to be mapped, or keep the FP32 file",
         )
     int8_spec = replace(spec, precision="int8", agreement_fp32=found.total.share)
@@ -78,10 +82,32 @@ def convert_to_int8(
     return Int8Verdict(
         sources=found.sources,
         classes=found.classes,
+        images=found.images,
         measured=measured.note,
         int8=converted.int8,
         kept_fp32=converted.kept_fp32,
     )
+
+
+def _faults(found: Comparison) -> list[str]:
+    """Return what speaks against the file: over all, its lean, its worst class and image."""
+    faults = []
+    if found.total.share < INT8_FILE_EQUAL:
+        faults.append(
+            f"{found.total.share:.2%} of labels of the INT8 file agree with FP32, at least "
+            f"{INT8_FILE_EQUAL:.0%} have to"
+        )
+    if found.lean_fault:
+        faults.append(f"the INT8 file beside FP32: {found.lean_fault}")
+    for entries, least in ((found.classes, INT8_CLASS_EQUAL), (found.images, INT8_IMAGE_EQUAL)):
+        counted = [entry for entry in entries if entry.pixels >= INT8_COUNTED_PX]
+        worst = min(counted, key=lambda entry: entry.share, default=None)
+        if worst is not None and worst.share < least:
+            faults.append(
+                f"{worst.share:.2%} of the labels of {worst.name} agree with FP32, at least "
+                f"{least:.0%} have to"
+            )
+    return faults
 
 
 def _shown(source: Source, status: Callable[[str], None]) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flair_engine.agreement import noise_tiles
@@ -12,7 +13,6 @@ from flair_export.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from types import EllipsisType
 
     import numpy as np
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from flair_engine.grid import Grid
     from flair_engine.manifest import ModelSpec
 
+NOISE = "noise"
+"""Name of the source whose labels have no right answer."""
 PROVING_NOISE_TILES = 2
 PROVING_SCENE_TILES = 4
 PROVING_IMAGE_PIXELS = 200 * 512**2
@@ -40,6 +42,8 @@ class Tile:
     """Rows of the core that lie inside the raster."""
     width: int
     """Columns of the core that lie inside the raster."""
+    path: Path | None = None
+    """Of the image it was read from; None for what was made."""
 
     @property
     def inside(self) -> tuple[EllipsisType, slice, slice]:
@@ -60,7 +64,7 @@ class Source:
 
 def sources(spec: ModelSpec, images: Sequence[Path]) -> Iterator[Source]:
     """Yield noise, the synthetic scene and, where there are any, tiles of `images`."""
-    yield Source("noise", f"{PROVING_NOISE_TILES} tiles", PROVING_NOISE_TILES, _noise(spec))
+    yield Source(NOISE, f"{PROVING_NOISE_TILES} tiles", PROVING_NOISE_TILES, _noise(spec))
     yield _scene(spec)
     if images:
         yield image_source(spec, images)
@@ -185,7 +189,8 @@ def _read_tile(image: DatasetReader, grid: Grid, i: int, j: int) -> Tile:
             f"{image.name}: rows {window[0]}, columns {window[1]} cannot be decoded ({error})",
             "give another image, or fetch this one again",
         ) from error
-    return Tile(block[:, (rows - top)[:, None], cols - left], core.height, core.width)
+    pixels = block[:, (rows - top)[:, None], cols - left]
+    return Tile(pixels, core.height, core.width, Path(image.name))
 
 
 def _opened(path: Path) -> DatasetReader:

@@ -16,7 +16,14 @@ from flair_engine.inference.onnx_runtime import open_session
 from flair_engine.manifest import read_model_spec
 from flair_engine.tolerances import EXPORTED_COUNTS, EXPORTED_EQUAL
 from flair_export.errors import ExportError
-from flair_export.proof.compare import Comparison, LabelCounts, answers, by_class, by_source
+from flair_export.proof.compare import (
+    Comparison,
+    LabelCounts,
+    answers,
+    by_class,
+    by_image,
+    by_source,
+)
 from flair_export.proof.reference import reference_logits, reference_outputs
 from flair_export.proof.samples import sources
 
@@ -97,7 +104,7 @@ def verify(
             for index, tile in enumerate(tiles):
                 expected = _expected(net, spec, tile)
                 inside = {name: answer[index][tile.inside] for name, answer in found.items()}
-                counted.add(expected["labels"], inside["labels"])
+                counted.add(expected["labels"], inside["labels"], tile.path)
                 for name in largest.keys() & inside.keys():
                     difference = _largest_difference(expected[name], inside[name])
                     largest[name] = max(largest[name], difference)
@@ -105,6 +112,7 @@ def verify(
     return Verdict(
         sources=by_source(counts),
         classes=by_class(spec, counts),
+        images=by_image(counts),
         logit_difference=largest.pop(LOGITS_NAME),
         count_differences={name: int(difference) for name, difference in largest.items()},
     )

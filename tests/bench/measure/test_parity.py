@@ -1,7 +1,11 @@
 """Parity finds a broken model, and says nothing of a sound one."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import onnx
 import pytest
+from doubles.figures import parity as parity_of_one_engine
 from doubles.networks import shift_bias
 
 from flair_bench.errors import ModelError
@@ -35,12 +39,29 @@ def test_a_broken_model_is_found(network, broken, image_file):
     found = figures.engines["ort"]
     assert found.agreement < 0.99
     assert found.different == sum(found.flipped_by_lead)
+    assert 0 <= found.lower <= found.different
     assert found.different == sum(entry.different for entry in found.classes.values())
     assert figures.logit_largest == pytest.approx(1.0, abs=1e-4)
     assert 0 < found.largest_lead_lost <= 1.0001, "a shift of 1 flips no wider lead"
     assert {flip.found for flip in found.flips} == {"water"}
     assert "have to" in parity.faults(figures)[0]
     assert parity.faults(figures, tolerance=0.01) == []
+
+
+def test_an_engine_that_leans_is_a_fault():
+    sound = replace(
+        parity_of_one_engine().engines["ort"], agreement=0.9999, different=2000, lower=1000
+    )
+    leaning = replace(sound, lower=1900)
+    older = replace(sound, lower=None)
+    figures = SimpleNamespace(
+        pixels=10**6, engines={"a": sound, "openvino bf16": leaning, "b": older}
+    )
+    (fault,) = parity.faults(figures)
+    assert fault.startswith(
+        "openvino bf16: 95% of the 2,000 labels that differ are the lower class"
+    )
+    assert (sound.lean, leaning.lean, older.lean) == (0.5, 0.95, None)
 
 
 def test_the_tile_that_differs_most_is_shown(network, broken, image_file):

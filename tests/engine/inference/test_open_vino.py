@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 from flair_engine import Model, RunOptions, segment
+from flair_engine.agreement import LabelDifference
 from flair_engine.errors import EngineError, InferenceError
 from flair_engine.inference import open_vino
 from flair_engine.inference.base import Request
@@ -74,18 +75,18 @@ def test_only_real_tiles_at_the_start_are_compared(monkeypatch):
         return {"labels": np.ones((2, 4, 4), np.uint8)}
 
     comparison = open_vino.Fp32Check(reference)
-    assert comparison.share is None
+    assert comparison.found.pixels == 0
     labels = np.ones((2, 4, 4), np.uint8)
     labels[0, 0, 0] = 2
     labels[1] = 7
     images = np.ones((2, 1, 8, 8), np.uint8)
     images[1] = 0  # what fills up a last batch
     comparison.add(images, labels)
-    assert comparison.share == 15 / 16
+    assert comparison.found == LabelDifference(pixels=16, different=1, lower=0)
     for _ in range(3):
         comparison.add(np.ones_like(images), np.ones_like(labels))
     assert asked == [2, 2]
-    assert comparison.share == 47 / 48
+    assert comparison.found == LabelDifference(pixels=48, different=1, lower=0)
 
 
 def test_close_waits_and_may_be_called_twice(tiny_path, spec):

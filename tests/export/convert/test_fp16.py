@@ -12,6 +12,7 @@ from doubles.paths import listing
 from flair_engine.manifest import read_model_spec
 from flair_export.cli import export_command, main
 from flair_export.convert import fp16
+from flair_export.proof.compare import Comparison, EqualLabels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,6 +54,20 @@ def test_too_few_equal_labels_leave_no_file(exported, tmp_path, monkeypatch, cap
     assert "of labels of the FP16 file agree with FP32, at least 101.0% have" in (
         capsys.readouterr().err
     )
+    assert "x.onnx" not in listing(tmp_path)
+
+
+def test_labels_that_lean_leave_no_file(exported, tmp_path, monkeypatch, capsys):
+    def leaning(spec, *_):
+        sources = (EqualLabels(name="images", pixels=10**6, different=2000, lower=1999),)
+        return Comparison(sources=sources, classes=(), images=())
+
+    monkeypatch.setattr(fp16, "compare_files", leaning)
+    with pytest.raises(SystemExit) as caught:
+        main([str(exported), "--precision", "fp16", "-o", str(tmp_path / "x.onnx")])
+    assert caught.value.code == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "the FP16 file beside FP32: 100% of the 2,000 labels" in shown
     assert "x.onnx" not in listing(tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,6 +13,8 @@ from doubles.paths import listing
 from flair_engine.manifest import read_model_spec
 from flair_export.cli import export_command, main
 from flair_export.convert import int8
+from flair_export.errors import ExportError
+from flair_export.proof.compare import Comparison, EqualLabels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,6 +73,44 @@ def test_too_few_equal_labels_leave_no_file(exported_wide, image, tmp_path, monk
         capsys.readouterr().err
     )
     assert "i.onnx" not in listing(tmp_path)
+
+
+def equal(name, pixels, different, lower=None):
+    return EqualLabels(name=name, pixels=pixels, different=different, lower=lower or different // 2)
+
+
+@pytest.mark.parametrize(
+    ("total", "of_class", "of_image", "fault"),
+    [
+        (equal("images", 10**6, 9000), equal("water", 10**4, 500), equal("a", 10**4, 300), ""),
+        (equal("images", 10**6, 10001), None, None, "99.00% of labels of the INT8 file agree"),
+        (equal("images", 10**6, 9000, 6000), None, None, "67% of the 9,000 labels that differ"),
+        (
+            equal("images", 10**6, 9000), equal("water", 10**4, 501), None,
+            "94.99% of the labels of water agree with FP32, at least 95% have to",
+        ),
+        (
+            equal("images", 10**6, 9000), None, equal("a.tif", 10**4, 301),
+            "96.99% of the labels of a.tif agree with FP32, at least 97% have to",
+        ),
+        (equal("images", 10**6, 9000), equal("water", 9999, 9999), equal("a", 9999, 9999), ""),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_bad_on_one_land_is_refused(
+    exported_wide, image, tmp_path, monkeypatch, total, of_class, of_image, fault
+):
+    found = Comparison(
+        sources=(total,),
+        classes=(of_class,) if of_class else (),
+        images=(of_image,) if of_image else (),
+    )
+    monkeypatch.setattr(int8, "compare_files", lambda *_: found)
+    target = tmp_path / "i.onnx"
+    if not fault:
+        int8.convert_to_int8(exported_wide, target, [Path(image)])
+        return
+    with pytest.raises(ExportError, match=fault):
+        int8.convert_to_int8(exported_wide, target, [Path(image)])
 
 
 def test_converting_needs_no_torch(exported_wide, image, tmp_path):

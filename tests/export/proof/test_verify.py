@@ -69,8 +69,9 @@ def test_wrong_label_values_are_seen_though_the_logits_are_right(tiny, spec, tmp
 @pytest.mark.parametrize(("different", "stands"), [(10, True), (11, False)])
 def test_threshold(different, stands):
     verdict = Verdict(
-        sources=(EqualLabels(name="x", pixels=100_000, different=different),),
+        sources=(EqualLabels(name="x", pixels=100_000, different=different, lower=0),),
         classes=(),
+        images=(),
         logit_difference=0.0,
         count_differences={"confidence": 1},
     )

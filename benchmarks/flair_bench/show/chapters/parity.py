@@ -20,7 +20,8 @@ def parity_chapter(figures: ParityFigures) -> Chapter:
         title="The same labels",
         lead=(
             f"{figures.model} against PyTorch FP32 on {figures.pixels:,} px, {figures.tiles}. "
-            "A lead is the largest logit minus the next."
+            "A lead is the largest logit minus the next; the lean is the share of the labels that "
+            "differ that are the lower class, a half where rounding moves them either way."
         ),
         tables=(_engines(figures), _parity_by_class(figures), _flips_by_lead(figures)),
         notes=(
@@ -34,7 +35,7 @@ def parity_chapter(figures: ParityFigures) -> Chapter:
 
 
 def _engines(figures: ParityFigures) -> Table:
-    columns = ("engine", "precision", "equal %", "tolerance %", "different px")
+    columns = ("engine", "precision", "equal %", "tolerance %", "different px", "lean %")
     return Table(
         title="Labels of each engine",
         columns=(*columns, "largest lead lost", "most often"),
@@ -45,6 +46,7 @@ def _engines(figures: ParityFigures) -> Table:
                 percent(entry.agreement),
                 f"{100 * entry.tolerance:.2f}",
                 f"{entry.different:,}",
+                NONE if entry.lean is None else f"{100 * entry.lean:.0f}",
                 f"{entry.largest_lead_lost:.3g}",
                 ", ".join(f"{a} to {b} {count}" for a, b, count in entry.flips[:FLIPS_SAID])
                 or NONE,

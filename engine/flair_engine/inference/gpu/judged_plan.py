@@ -120,7 +120,7 @@ def _kept(wanted: _Wanted) -> TrtBackend | NoPlan:
     except PlanError as error:
         return NoPlan(why=f"the plan kept there does not serve: {error.what}")
     if found.facts.agreement.origin == "images":
-        backend.agreement_fp32 = found.facts.agreement.share
+        backend.difference_fp32 = found.facts.agreement.difference
     elif wanted.request.samples is not None:
         _judge_and_keep(wanted, backend, found.plan, found.facts.built_s)
     return backend
@@ -179,7 +179,7 @@ def _judge_and_keep(wanted: _Wanted, backend: TrtBackend, plan: bytes, built_s: 
         backend.close()
         raise
     if agreement.origin == "images":
-        backend.agreement_fp32 = agreement.share
+        backend.difference_fp32 = agreement.difference
     request.notify(f"{path}: {agreement}")
 
 

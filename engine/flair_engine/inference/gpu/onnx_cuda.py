@@ -24,6 +24,7 @@ from flair_engine.manifest import INPUT_NAME
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flair_engine.agreement import LabelDifference
     from flair_engine.inference.base import Request
     from flair_engine.inference.gpu.cuda import Stream
 
@@ -32,7 +33,7 @@ class OrtCudaBackend:
     """A model in ONNX Runtime's CUDA provider, TF32 off. Raises EngineError."""
 
     engine = "ort"
-    agreement_fp32: float | None = None
+    difference_fp32: LabelDifference | None = None
 
     def __init__(self, request: Request) -> None:
         self._device = Device(device_index(request.device or "cuda:0"))

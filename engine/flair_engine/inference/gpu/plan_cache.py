@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-PLAN_SCHEMA = 1
+PLAN_SCHEMA = 2
 """Raised with any change of a sidecar's fields or their meaning; a plan with a sidecar of another
 schema, or of none, is built again."""
 SIDECAR_BYTES = 1 << 20

@@ -17,6 +17,7 @@ from flair_engine.manifest import INPUT_NAME, expected_tensors
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flair_engine.agreement import LabelDifference
     from flair_engine.inference.gpu.cuda import Device, Stream
     from flair_engine.manifest import ModelSpec
 
@@ -51,7 +52,7 @@ class TrtBackend:
         self._cuda: CudaSlots | None = None
         self.spec = spec
         self.precision = spec.precision
-        self.agreement_fp32: float | None = None
+        self.difference_fp32: LabelDifference | None = None
         """Of the images the plan was judged on."""
         self.batch = batch
         self.device = f"cuda:{device.index}"

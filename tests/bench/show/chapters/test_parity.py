@@ -8,7 +8,7 @@ from flair_bench.show.chapters.parity import parity_chapter
 def test_engines_classes_and_leads_have_their_tables():
     engines, classes, leads = parity_chapter(parity()).tables
     assert engines.rows == (
-        ("ort", "fp32", "99.5000", "99.99", "1", "0.02", "water to building 1"),
+        ("ort", "fp32", "99.5000", "99.99", "1", "100", "0.02", "water to building 1"),
     )
     assert classes.rows == (("building", "0", "-"), ("water", "100", "99.0000"))
     assert leads.rows == (

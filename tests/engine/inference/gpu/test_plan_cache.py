@@ -26,7 +26,12 @@ KEY = PlanKey(
     multiprocessors=108, profile="image 8x5x512x512", flags="strongly typed",
 )  # fmt: skip
 AGREEMENT = Agreement(
-    origin="images", tiles=2, pixels=8, share=0.75, share_by_class={"first": 0.5, "third": 1.0}
+    origin="images",
+    tiles=2,
+    pixels=8,
+    different=2,
+    lower=1,
+    share_by_class={"first": 0.5, "third": 1.0},
 )
 FACTS = PlanFacts(built_s=3.5, agreement=AGREEMENT)
 
@@ -72,9 +77,9 @@ def test_a_plan_that_is_gone(cache):
         "",
         "{",
         "[]",
-        '{"schema": 1}',
-        '{"schema": 1, "key": 3, "plan_sha256": 1, "facts": 1}',
-        '{"schema": 1, "key": {}, "plan_sha256": "", "facts": {"built_s": 1, "share": 1}}',
+        '{"schema": 2}',
+        '{"schema": 2, "key": 3, "plan_sha256": 1, "facts": 1}',
+        '{"schema": 2, "key": {}, "plan_sha256": "", "facts": {"built_s": 1, "share": 1}}',
     ],
 )
 def test_a_damaged_sidecar(cache, content):
@@ -83,7 +88,7 @@ def test_a_damaged_sidecar(cache, content):
     assert cache.find(replace(KEY, gpu="other")) == NoPlan(why="there is none yet")
 
 
-@pytest.mark.parametrize("schema", [None, 0, 2, "1"])
+@pytest.mark.parametrize("schema", [None, 0, 1, 3, "2"])
 def test_a_sidecar_of_another_version_means_building_again(cache, schema):
     sidecar = cache.store(KEY, b"plan", FACTS).with_suffix(".json")
     description = json.loads(sidecar.read_text())
@@ -162,7 +167,8 @@ with cache.locked(key, lambda: None):
     (cache.folder / "held").touch()
     while not (cache.folder / "release").exists():
         time.sleep(0.01)
-    agreement = Agreement(origin="noise", tiles=4, pixels=1, share=1.0, share_by_class={"x": 1.0})
+    counts = {"tiles": 4, "pixels": 1, "different": 0, "lower": 0}
+    agreement = Agreement(origin="noise", share_by_class={"x": 1.0}, **counts)
     cache.store(key, b"plan", PlanFacts(built_s=1.0, agreement=agreement))
 """
 
@@ -197,7 +203,7 @@ def test_the_sidecar_can_be_read(cache):
     path = cache.store(KEY, b"plan", FACTS)
     description = json.loads(path.with_suffix(".json").read_text())
     assert list(description) == ["schema", "key", "plan_sha256", "facts"]
-    assert description["schema"] == 1
+    assert description["schema"] == 2
     assert description["key"]["gpu"] == "NVIDIA A"
     assert len(description["plan_sha256"]) == 64
     assert description["facts"] == {
@@ -205,7 +211,8 @@ def test_the_sidecar_can_be_read(cache):
         "origin": "images",
         "tiles": 2,
         "pixels": 8,
-        "share": 0.75,
+        "different": 2,
+        "lower": 1,
         "share_by_class": {"first": 0.5, "third": 1.0},
     }
 

@@ -104,6 +104,7 @@ FILE = click.Path()
 SECTIONS = {
     "What is mapped": (
         "model", "rvb", "irc", "ndsm", "dsm", "dtm", "bbox", "aoi",
+        "aoi_layer", "whole_cores",
     ),
     "How images are read": (
         "bands", "nodata", "mask", "gsd_m", "resample", "on_error",
@@ -113,8 +114,8 @@ SECTIONS = {
         "resume",
     ),
     "Where it is computed": (
-        "engine", "precision", "device", "batch", "slots", "threads", "plan_cache",
-        "tactic_sources",
+        "engine", "precision", "device", "batch", "slots", "threads", "memory_mib",
+        "plan_cache", "tactic_sources",
     ),
     "What is said": ("quiet", "debug", "version"),
 }  # fmt: skip

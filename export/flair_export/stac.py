@@ -23,6 +23,8 @@ from flair_engine.manifest import (
     expected_tensors,
     read_model_spec,
 )
+from flair_engine.mapping.stac import SHA256_MULTIHASH
+from flair_engine.mapping.standing import ITEM_BYTES
 from flair_engine.overwriting import refuse_inputs
 from flair_export.cards import FRANCE, LICENCE, LICENCE_URL, PRODUCER_URL, card_of
 from flair_export.errors import ExporterMissingError
@@ -34,14 +36,10 @@ if TYPE_CHECKING:
     from flair_export.cards import Card
 
 MLM = "https://stac-extensions.github.io/mlm/v1.5.2/schema.json"
-FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 TASK = "semantic-segmentation"
 FREE = -1
 """Length of an axis that is free."""
-SHA256_MULTIHASH = "1220"
-"""What a SHA-256 begins with among multihashes: the kind, then 32 bytes."""
-ITEM_BYTES = 2**20
-"""More than any Item of a model has."""
 
 
 def item_path(model: Path) -> Path:
@@ -103,7 +101,7 @@ def model_item(model: Path) -> dict[str, Any]:
         bbox=list(FRANCE) if card else None,
         datetime=_written(model),
         properties=_properties(spec, card),
-        stac_extensions=[MLM, FILE],
+        stac_extensions=[MLM, FILE_EXTENSION],
     )
     item.add_asset("model", pystac.Asset.from_dict(_asset(model, spec)))
     for link in _links(card):
@@ -254,7 +252,7 @@ def is_item(path: Path) -> bool:
     """Return whether a STAC Item of a model stands at a path."""
     try:
         with path.open("rb") as file:
-            value = bounded_json.parse(file.read(ITEM_BYTES))
+            value = bounded_json.parse(file.read(ITEM_BYTES), largest_bytes=ITEM_BYTES)
     except (OSError, ValueError):
         return False
     extensions = value.get("stac_extensions") if isinstance(value, dict) else None

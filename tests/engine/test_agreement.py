@@ -80,9 +80,9 @@ def test_nothing_that_differs_has_no_lean():
         (10**5, 2000, 799, True),
         (10**5, 2000, 1200, False),
         (10**5, 2000, 1201, True),
-        (10**6, 2000, 1500, False),  # a thousand more one way than the other, of a million
-        (10**6, 2000, 1501, True),
-        (10**6, 2000, 499, True),
+        (2 * 10**6, 2000, 1500, False),  # a thousand more one way than the other, of two million
+        (2 * 10**6, 2000, 1501, True),
+        (2 * 10**6, 2000, 499, True),
     ],
 )
 def test_a_lean_counts_where_enough_labels_move_one_way(pixels, different, lower, leans):

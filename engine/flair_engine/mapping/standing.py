@@ -27,7 +27,7 @@ PREVIEW_MARK = "preview of flair-engine"
 MARK_BYTES = 4096
 """Where the mark of a preview stands: before its pixels."""
 ITEM_BYTES = 2**26
-"""More than any STAC Item of a map is."""
+"""More than any STAC Item of a map or a model is."""
 GDAL_SUFFIXES = (".aux.xml", ".ovr", ".msk", ".aux")
 """Of files that GDAL takes for a part of the raster they stand beside."""
 

@@ -148,8 +148,8 @@ def test_a_file_that_answers_otherwise_is_not_written(
 
 
 def verdict_of(different, off):
-    counted = EqualLabels(name="noise", pixels=10_000, different=different)
-    return DeepnessVerdict(sources=(counted,), classes=(), share_difference=off)
+    counted = EqualLabels(name="noise", pixels=10_000, different=different, lower=0)
+    return DeepnessVerdict(sources=(counted,), classes=(), images=(), share_difference=off)
 
 
 def test_tolerances():

@@ -9,6 +9,8 @@ from flair_bench.show.tables import Chapter, Table
 from flair_bench.show.wording import NONE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from flair_bench.figures import IoSpeed, RasterIoFigures
 
 
@@ -32,14 +34,7 @@ def raster_io_chapter(figures: RasterIoFigures) -> Chapter:
                 columns=columns,
                 rows=(*rows, (*_beside_gdal("write labels", figures.writing), NONE)),
             ),
-            Table(
-                title=f"Blocks decoded of a mosaic of {MOSAIC_PX} px across",
-                columns=("files, tile/margin", "blocks decoded / distinct", "stored", "peak MiB"),
-                rows=tuple(
-                    (name, f"{wide.decode_factor:.3f}", f"{wide.blocks}", f"{wide.peak_mib:.0f}")
-                    for name, wide in figures.wide.items()
-                ),
-            ),
+            *_wide(figures),
             Table(
                 title="Memory of whole runs with a model that costs nothing",
                 columns=("what is mapped", "peak MiB"),
@@ -48,6 +43,18 @@ def raster_io_chapter(figures: RasterIoFigures) -> Chapter:
         ),
         notes=(),
     )
+
+
+def _wide(figures: RasterIoFigures) -> Iterator[Table]:
+    if figures.wide:
+        yield Table(
+            title=f"Blocks decoded of a mosaic of {MOSAIC_PX} px across",
+            columns=("files, tile/margin", "blocks decoded / distinct", "stored", "peak MiB"),
+            rows=tuple(
+                (name, f"{wide.decode_factor:.3f}", f"{wide.blocks}", f"{wide.peak_mib:.0f}")
+                for name, wide in figures.wide.items()
+            ),
+        )
 
 
 def _beside_gdal(name: str, speed: IoSpeed) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def write_maps(
         temporary = folder / raster.name
         _write_map(temporary, name, target.window, style, read)
         if style.cog:
-            temporary = _as_cog(temporary, name)
+            temporary = as_cog(temporary, name)
         made.append((temporary, raster))
     try:
         for sidecar, text in _sidecars(path, style).items():
@@ -166,7 +166,7 @@ def _write_map(
             _decorate(dataset, name, style)
             for where, pixels_bhw in ahead:
                 dataset.write(pixels_bhw, window=where)
-        _check_complete(path)
+        check_complete(path)
     except (*GDAL_ERRORS, OSError) as error:
         with suppress(OSError):  # else the next attempt removes it
             path.unlink()
@@ -212,7 +212,7 @@ def _decorate(dataset: DatasetWriter, name: str, style: MapStyle) -> None:
         dataset.colorinterp = [ColorInterp.gray, *others]
 
 
-def _check_complete(path: Path) -> None:
+def check_complete(path: Path) -> None:
     """Raise OSError where a block did not reach the file.
 
     GDAL's compression threads swallow a write that fails, so closing proves nothing.
@@ -236,8 +236,15 @@ def _block_place(dataset: DatasetReader, band: int, row: int, col: int) -> tuple
     return offset, length
 
 
-def _as_cog(path: Path, name: str) -> Path:
-    """Return a Cloud-Optimized copy; overviews show the most frequent class."""
+def as_cog(
+    path: Path,
+    name: str,
+    remedy: str = "check the free space of the disk, then continue with --resume",
+) -> Path:
+    """Return a Cloud-Optimized copy; overviews show the most frequent class.
+
+    Raises WriteError with the `remedy`.
+    """
     cog = path.with_name(f"cog-{path.name}")
     try:
         rasterio.shutil.copy(
@@ -251,14 +258,14 @@ def _as_cog(path: Path, name: str) -> Path:
             bigtiff="IF_SAFER",
             num_threads="ALL_CPUS",
         )
-        _check_complete(cog)
+        check_complete(cog)
         path.unlink()
     except (*GDAL_ERRORS, OSError) as error:
         with suppress(OSError):
             cog.unlink()
         raise WriteError(
             f"{path.name}: cannot be made a COG ({first_line(error)})",
-            "check the free space of the disk, then continue with --resume",
+            remedy,
         ) from error
     return cog
 

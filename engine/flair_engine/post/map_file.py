@@ -5,22 +5,23 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import rasterio
 from rasterio.windows import Window as RasterioWindow
 
 from flair_engine.errors import ReadError, SourceError, first_line
 from flair_engine.gdal import GDAL_ERRORS
+from flair_engine.mapping.legend import rgba
 from flair_engine.mapping.standing import MAP_TAG, names_of
 from flair_engine.mapping.targets import output_path
 from flair_engine.post.ground import Ground
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
+    import numpy as np
     from rasterio.io import DatasetReader
 
 STRIP_PX = 2**22
@@ -42,6 +43,13 @@ class MapClass:
     name: str
     color: str
     """`#rrggbb`."""
+    alpha: int = 255
+    """Opacity, 0 of what is not to be seen."""
+
+    @property
+    def rgba(self) -> tuple[int, int, int, int]:
+        """Red, green, blue and opacity."""
+        return (*rgba(self.color)[:3], self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,12 +161,14 @@ def _described(path: Path, dataset: DatasetReader) -> MapFile:
     names = _names(path)
     colors = _colors(dataset)
     nodata = int(dataset.nodata)
-    values = names if names else {value: f"class {value}" for value in colors}
-    classes = {
-        value: MapClass(value=value, name=name, color=colors.get(value, "#000000"))
-        for value, name in values.items()
-        if name and value != nodata
-    }
+    shown = [value for value, color in colors.items() if any(color[:3])]
+    values = names or {value: f"class {value}" for value in shown}
+    classes = {}
+    for value, name in values.items():
+        if value != nodata:
+            *parts, alpha = colors.get(value, (0, 0, 0, 255))
+            color = "#" + bytes(parts).hex()
+            classes[value] = MapClass(value=value, name=name, color=color, alpha=alpha)
     return MapFile(path=path, dataset=dataset, classes=classes, nodata=nodata, named=bool(names))
 
 
@@ -182,11 +192,9 @@ def _names(path: Path) -> dict[int, str]:
     return {value: entry.text for value, entry in enumerate(entries) if entry.text}
 
 
-def _colors(dataset: DatasetReader) -> dict[int, str]:
-    """Return the colours of band 1 but for what is black or transparent."""
+def _colors(dataset: DatasetReader) -> dict[int, tuple[int, ...]]:
+    """Return the colours of band 1, with opacity; none where it has no table."""
     try:
-        table = dataset.colormap(1)
-    except ValueError:  # it has none
+        return dict(dataset.colormap(1))
+    except ValueError:
         return {}
-    shown = {value: color for value, color in table.items() if color[3] and any(color[:3])}
-    return {value: "#{:02x}{:02x}{:02x}".format(*color[:3]) for value, color in shown.items()}

@@ -191,7 +191,7 @@ class _Table:
     """Sums by provisional number, grown as numbers are given."""
 
     def __init__(self) -> None:
-        self._columns = {
+        self._columns: dict[str, np.ndarray] = {
             "pixels": np.zeros(0),
             "areas_m2": np.zeros(0),
             "confidences": np.zeros(0),
@@ -280,9 +280,7 @@ def _touching(starts: np.ndarray, width: int, size: int) -> tuple[np.ndarray, ..
     return above, np.searchsorted(starts, at, side="right") - 1, at
 
 
-def labelled(
-    strips: Iterable[tuple[int, np.ndarray]], nodata: int
-) -> Iterator[LabelledStrip]:
+def labelled(strips: Iterable[tuple[int, np.ndarray]], nodata: int) -> Iterator[LabelledStrip]:
     """Yield the strips of a map with the numbers that `measured` has seen."""
     labeller = Labeller(nodata)
     for top, strip_hw in strips:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ MOST_MEMORY = 0.6
 """Share of the machine's memory that simplifying may take."""
 BUCKET_ROWS = 64
 """Rows of the map whose regions wait for one another to be traced together."""
+MOST_CORNERS = 2**19
+"""Corners that are traced together, but for those of one region."""
 BATCH = 20_000
 """Polygons written at a time, at most, where all are in memory."""
 
@@ -58,9 +61,16 @@ def outlined(
         # The corners below a region's last row come with the row after it.
         whole = finishing if bottom == map_file.height else range((bottom - 1) // BUCKET_ROWS)
         done = sorted(bucket for bucket in finishing if bucket in whole)
-        if parts := [part for bucket in done for part in finishing.pop(bucket)]:
-            numbers, shapes = traced(joined(parts))
-            yield Polygons(shapes=shapes, regions=numbers)
+        parts = [part for bucket in done for part in finishing.pop(bucket)]
+        if parts:
+            groups = _groups(joined(parts))
+            parts.clear()  # nothing is held that is in memory elsewhere: regions can be huge
+            yield from map(_polygons_of, groups)
+
+
+def _polygons_of(corners: Corners) -> Polygons:
+    numbers, shapes = traced(corners)
+    return Polygons(shapes=shapes, regions=numbers)
 
 
 def _sort_in(found: Corners, regions: Regions, finishing: defaultdict[int, list[Corners]]) -> None:
@@ -70,6 +80,18 @@ def _sort_in(found: Corners, regions: Regions, finishing: defaultdict[int, list[
     for which in np.split(by, np.flatnonzero(np.diff(bucket[by])) + 1):
         if len(which):
             finishing[int(bucket[which[0]])].append(found.chosen(which))
+
+
+def _groups(found: Corners) -> Iterator[Corners]:
+    """Yield corners by whole regions, so many that tracing them takes little memory."""
+    if len(found) <= MOST_CORNERS:
+        yield found
+        return
+    by = np.argsort(found.region, kind="stable")
+    begins = np.flatnonzero(np.diff(found.region[by], prepend=NONE))
+    group = begins // MOST_CORNERS
+    for start, stop in pairwise([*begins[np.flatnonzero(np.diff(group, prepend=-1))], len(by)]):
+        yield found.chosen(by[start:stop])
 
 
 def simplified(polygons: Iterable[Polygons], tolerance_px: float) -> Iterator[Polygons]:

@@ -129,8 +129,8 @@ def traced(found: Corners) -> tuple[np.ndarray, np.ndarray]:
     Coordinates are columns and rows. Every corner of each region has to be there.
     """
     starts = np.flatnonzero(found.leaves)
-    numbers = np.full(len(found), NONE, np.int64)
-    numbers[starts] = np.arange(len(starts))
+    numbers = np.full(len(found), NONE, np.int32)
+    numbers[starts] = np.arange(len(starts), dtype=np.int32)
     along_row = _partners(found.region, found.row, found.col, found.across)
     along_col = _partners(found.region, found.col, found.row, found.down)
     ends = along_row[starts]
@@ -153,7 +153,7 @@ def _partners(
     """
     lines = int(line.max(initial=0)) + 1
     by = np.lexsort((place.astype(np.int64) * 3 + side, region.astype(np.int64) * lines + line))
-    partner = np.empty(len(by), np.int64)
+    partner = np.empty(len(by), np.int32)
     partner[by[::2]], partner[by[1::2]] = by[1::2], by[::2]
     return partner
 
@@ -164,7 +164,7 @@ def _cycles(follows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     By doubling the length of jumps (Wyllie, The complexity of parallel computations, 1979). Places
     ascend, but not by one.
     """
-    leaders, jump = np.arange(len(follows)), follows
+    leaders, jump = np.arange(len(follows), dtype=np.int32), follows
     while True:
         smaller = np.minimum(leaders, leaders[jump])
         if np.array_equal(smaller, leaders):
@@ -172,10 +172,10 @@ def _cycles(follows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         leaders, jump = smaller, jump[jump]
     is_leader = leaders == np.arange(len(follows))
     jump = np.where(is_leader, leaders, follows)
-    steps = np.where(is_leader, 0, 1)
+    steps = np.where(is_leader, 0, 1).astype(np.int32)
     while not np.array_equal(jump, leaders):
         steps, jump = steps + steps[jump], jump[jump]
-    return leaders, np.where(is_leader, -len(follows), -steps)
+    return leaders, np.where(is_leader, np.int32(-len(follows)), -steps)
 
 
 def _assembled(

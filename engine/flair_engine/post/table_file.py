@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TABLE_SUFFIXES = (".csv", ".parquet")
-DECIMALS = 8
-"""Of hectares in CSV: a square centimetre."""
+DECIMALS = 10
+"""Of hectares in CSV: a square millimetre, so that sums of many zones are those of the map."""
 OUR_COLUMNS = ({"zone_ha", "mapped_ha", "nodata_ha"}, {"old_class", "new_class", "hectares"})
 """Columns that tell our tables from others."""
 

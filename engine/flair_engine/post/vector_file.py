@@ -36,18 +36,17 @@ TYPES = {"value": "int16", "class": "string", "color": "string", "area_m2": "flo
 def write_polygons(
     path: Path,
     layer: str,
-    batches: Iterable[Mapping[str, Any]],
+    batches: Iterable[dict[str, Any]],
     crs: CRS,
     tags: Mapping[str, str],
     *,
     confidence: bool,
 ) -> int:
-    """Write polygons, columns by name with `geometry`, and return how many.
+    """Write polygons, columns by name with `geometry`, which are used up; return how many.
 
     Raises WriteError, and SourceError where a package is missing.
     """
-    arrow, pyogrio = needed("pyarrow"), needed("pyogrio")
-    needed("shapely")
+    arrow = needed("pyarrow")
     counted = _Counted(batches)
     names = [name for name in TYPES if name != "confidence" or confidence]
     try:
@@ -55,8 +54,7 @@ def write_polygons(
             _write_parquet(path, counted, names, crs, tags)
         else:
             _write_gpkg(path, layer, counted, names, crs, tags)
-    except (arrow.ArrowException, OSError, pyogrio.errors.DataSourceError,
-            pyogrio.errors.DataLayerError) as error:  # fmt: skip
+    except (arrow.ArrowException, OSError, RuntimeError) as error:  # the last are pyogrio's
         if counted.error:  # raised by what makes the polygons, handed on by GDAL in its own words
             raise counted.error from error
         raise WriteError(f"{path.name}: cannot be written ({first_line(error)})", REMEDY) from error
@@ -66,16 +64,18 @@ def write_polygons(
 class _Counted:
     """Batches that are counted, and whose error is kept."""
 
-    def __init__(self, batches: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, batches: Iterable[dict[str, Any]]) -> None:
         self._batches = batches
         self.count = 0
         self.error: BaseException | None = None
 
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         try:
             for batch in self._batches:
                 self.count += len(batch["geometry"])
                 yield batch
+        except GeneratorExit:  # whoever writes has given up
+            raise
         except BaseException as error:
             self.error = error
             raise
@@ -84,7 +84,7 @@ class _Counted:
 def _write_gpkg(
     path: Path,
     layer: str,
-    batches: Iterable[Mapping[str, Any]],
+    batches: Iterable[dict[str, Any]],
     names: list[str],
     crs: CRS,
     tags: Mapping[str, str],
@@ -104,16 +104,17 @@ def _write_gpkg(
     )
 
 
-def _record_batch(schema: Any, batch: Mapping[str, Any]) -> Any:
+def _record_batch(schema: Any, batch: dict[str, Any]) -> Any:
     arrow, shapely = needed("pyarrow"), needed("shapely")
-    columns = {**batch, "geometry": shapely.to_wkb(batch["geometry"])}
-    arrays = [arrow.array(columns[field.name], field.type) for field in schema]
+    # Taken out, so that shapes and bytes of a huge polygon are not in memory together for long.
+    batch["geometry"] = shapely.to_wkb(batch["geometry"])
+    arrays = [arrow.array(batch.pop(field.name), field.type) for field in schema]
     return arrow.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _write_parquet(
     path: Path,
-    batches: Iterable[Mapping[str, Any]],
+    batches: Iterable[dict[str, Any]],
     names: list[str],
     crs: CRS,
     tags: Mapping[str, str],

@@ -1,4 +1,4 @@
-"""What has changed between two maps: hectares from each class to each, and a map of it."""
+"""Changes between two maps: hectares from each class to each, and a map of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 UNCHANGED = 1
 """Value of what is alike in both maps, in a map of changes; 0 is nodata of either."""
 MOST_PAIRS = 254
-UNKNOWN = "not in the legend"
+UNNAMED = "not in the legend"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +131,7 @@ def names_of_both(old: MapFile, new: MapFile) -> list[str]:
                 f"put {each.path.name}.aux.xml beside it again",
             )
     known = [*new.classes.values(), *old.classes.values()]
-    return [NO_DATA, *dict.fromkeys(entry.name for entry in known), UNKNOWN]
+    return [NO_DATA, *dict.fromkeys(entry.name for entry in known), UNNAMED]
 
 
 def only_in_one(change: Change, old: MapFile, new: MapFile) -> list[str]:

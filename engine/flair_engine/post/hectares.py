@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flair_engine.post.zones import Zones
 
 M2_PER_HECTARE = 10_000
-NEAR = 1e-6
+NEAR_SHARE = 1e-6
 """Share of a zone that may lie outside the map without being told: shares of pixels are float32."""
 
 
@@ -58,7 +58,7 @@ def zone_hectares(
                 areas_m2[number] += found[1]
         progress(map_file.width * (top + count), map_file.pixels)
     total_px = shapely.area(zones.shapes)
-    beside = np.where(total_px - pixels > NEAR * total_px, total_px - pixels, 0)
+    beside = np.where(total_px - pixels > NEAR_SHARE * total_px, total_px - pixels, 0)
     per_px = areas_m2.sum(axis=1) / np.maximum(pixels, 1e-12)
     return ZoneHectares(
         by_value=areas_m2 / M2_PER_HECTARE, outside=beside * per_px / M2_PER_HECTARE

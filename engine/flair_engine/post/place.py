@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK = "lock"
+RUN_AGAIN = "check the free space of the disk, then run it again"
 
 
 def check_file(

@@ -11,7 +11,7 @@ import numpy as np
 
 from flair_engine.errors import OutputError
 from flair_engine.post.extras import needed
-from flair_engine.post.regions import NONE, labelled
+from flair_engine.post.regions import NO_REGION, labelled
 from flair_engine.post.rings import corners, joined, traced
 from flair_engine.system import memory_bytes
 
@@ -30,7 +30,7 @@ BUCKET_ROWS = 64
 """Rows of the map whose regions wait for one another to be traced together."""
 MOST_CORNERS = 2**19
 """Corners that are traced together, but for those of one region."""
-BATCH = 20_000
+POLYGONS_AT_ONCE = 20_000
 """Polygons written at a time, at most, where all are in memory."""
 
 
@@ -49,13 +49,13 @@ def outlined(
 ) -> Iterator[Polygons]:
     """Yield the polygons of all regions, each as soon as its last row has come."""
     finishing: defaultdict[int, list[Corners]] = defaultdict(list)
-    above = np.full((1, map_file.width), NONE, np.int32)
+    above = np.full((1, map_file.width), NO_REGION, np.int32)
     for strip in labelled(strips, map_file.nodata):
         regions_hw = strip.spread(regions.of(strip))
         rows_hw = np.concatenate([above, regions_hw])
         bottom = strip.top + len(regions_hw)
         if bottom == map_file.height:
-            rows_hw = np.concatenate([rows_hw, np.full_like(above, NONE)])
+            rows_hw = np.concatenate([rows_hw, np.full_like(above, NO_REGION)])
         _sort_in(corners(strip.top - 1, rows_hw), regions, finishing)
         above = regions_hw[-1:]
         # The corners below a region's last row come with the row after it.
@@ -87,8 +87,8 @@ def _groups(found: Corners) -> Iterator[Corners]:
     if len(found) <= MOST_CORNERS:
         yield found
         return
-    by = np.argsort(found.region, kind="stable")
-    begins = np.flatnonzero(np.diff(found.region[by], prepend=NONE))
+    by = np.argsort(found.region, kind="stable").astype(np.int32)
+    begins = np.flatnonzero(np.diff(found.region[by], prepend=NO_REGION))
     group = begins // MOST_CORNERS
     for start, stop in pairwise([*begins[np.flatnonzero(np.diff(group, prepend=-1))], len(by)]):
         yield found.chosen(by[start:stop])
@@ -120,8 +120,8 @@ def simplified(polygons: Iterable[Polygons], tolerance_px: float) -> Iterator[Po
     numbers = np.concatenate([part.regions for part in found])
     del found
     shapes = shapely.coverage_simplify(shapes, tolerance_px, simplify_boundary=False)
-    for start in range(0, len(shapes), BATCH):
-        chosen = slice(start, start + BATCH)
+    for start in range(0, len(shapes), POLYGONS_AT_ONCE):
+        chosen = slice(start, start + POLYGONS_AT_ONCE)
         yield Polygons(shapes=shapes[chosen], regions=numbers[chosen])
 
 

@@ -24,6 +24,7 @@ from flair_engine.mapping.standing import (
 )
 from flair_engine.overlap import prefetched
 from flair_engine.post.map_file import NO_DATA
+from flair_engine.post.place import RUN_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader, DatasetWriter
 
     from flair_engine.post.map_file import MapClass, MapFile
-
-REMEDY = "check the free space of the disk, then run it again"
 
 
 def write_raster(
@@ -61,12 +60,14 @@ def write_raster(
                 made.write(rows_hw, 1, window=where)
         check_complete(path)
         if is_cog:
-            return as_cog(path, "labels", REMEDY)
+            return as_cog(path, "labels", RUN_AGAIN)
         if levels:
             with rasterio.open(path, "r+") as made:
                 made.build_overviews(levels, Resampling.mode)
     except (*GDAL_ERRORS, OSError) as error:
-        raise WriteError(f"{path.name}: cannot be written ({first_line(error)})", REMEDY) from error
+        raise WriteError(
+            f"{path.name}: cannot be written ({first_line(error)})", RUN_AGAIN
+        ) from error
     return path
 
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from flair_engine.post.ground import Ground
 
-NONE = -1
+NO_REGION = -1
 """Number of what is nodata, and of what lies outside the map: no region."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LabelledStrip:
+class NumberedStrip:
     """Run lengths of a strip and of the row above it, with what touches what.
 
     Positions count pixels from the beginning of the row above.
@@ -39,7 +39,7 @@ class LabelledStrip:
     values: np.ndarray
     """uint8 [n]."""
     ids: np.ndarray
-    """int32 [n], provisional numbers; NONE of nodata."""
+    """int32 [n], provisional numbers; NO_REGION of nodata."""
     upper: np.ndarray
     lower: np.ndarray
     """int64 [m], numbers of the run lengths that touch, one above the other."""
@@ -71,7 +71,7 @@ class Labeller:
         self.count = 0
         """Provisional numbers given so far."""
 
-    def label(self, top: int, strip_hw: np.ndarray) -> LabelledStrip:
+    def label(self, top: int, strip_hw: np.ndarray) -> NumberedStrip:
         """Return the run lengths of the strip that follows the one before."""
         width = strip_hw.shape[1]
         above = np.full((1, width), self._nodata, np.uint8) if self._above is None else self._above
@@ -84,7 +84,7 @@ class Labeller:
         ids = self._numbered(roots, values, first)
         self._above = strip_hw[-1:]
         self._above_ids = ids[np.searchsorted(starts, rows_hw.size - width) :]
-        return LabelledStrip(
+        return NumberedStrip(
             top=top,
             width=width,
             first=first,
@@ -110,8 +110,8 @@ class Labeller:
         What reaches the row above keeps the smallest number it has there.
         """
         number = np.full(len(roots), self.count + len(roots), np.int64)
-        known = self._above_ids if len(self._above_ids) else np.full(first, NONE, np.int32)
-        old = known != NONE
+        known = self._above_ids if len(self._above_ids) else np.full(first, NO_REGION, np.int32)
+        old = known != NO_REGION
         np.minimum.at(number, roots[:first][old], known[old])
         merged = np.stack([known[old], number[roots[:first][old]]], axis=1)
         self._merges.append(merged[merged[:, 0] != merged[:, 1]].astype(np.int32))
@@ -119,7 +119,7 @@ class Labeller:
         is_new &= number == self.count + len(roots)
         number[is_new] = self.count + np.arange(np.count_nonzero(is_new))
         self.count += int(np.count_nonzero(is_new))
-        return np.where(values == self._nodata, NONE, number[roots]).astype(np.int32)
+        return np.where(values == self._nodata, NO_REGION, number[roots]).astype(np.int32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,11 +144,11 @@ class Regions:
         """Number of regions."""
         return len(self.values)
 
-    def of(self, strip: LabelledStrip) -> np.ndarray:
-        """Return int32, the region of each run length of a strip; NONE of nodata."""
+    def of(self, strip: NumberedStrip) -> np.ndarray:
+        """Return int32, the region of each run length of a strip; NO_REGION of nodata."""
         if not len(self.of_ids):
-            return np.full(len(strip.ids), NONE, np.int32)
-        found: np.ndarray = np.where(strip.ids == NONE, NONE, self.of_ids[strip.ids])
+            return np.full(len(strip.ids), NO_REGION, np.int32)
+        found: np.ndarray = np.where(strip.ids == NO_REGION, NO_REGION, self.of_ids[strip.ids])
         return found
 
 
@@ -199,8 +199,8 @@ class _Table:
             "last_rows": np.zeros(0, np.int32),
         }
 
-    def add(self, strip: LabelledStrip, ground: Ground, confidence_hw: np.ndarray | None) -> None:
-        own = np.flatnonzero(strip.ids[strip.first :] != NONE) + strip.first
+    def add(self, strip: NumberedStrip, ground: Ground, confidence_hw: np.ndarray | None) -> None:
+        own = np.flatnonzero(strip.ids[strip.first :] != NO_REGION) + strip.first
         ids = strip.ids[own]
         count = int(ids.max(initial=-1)) + 1
         self._grow(count)
@@ -227,7 +227,7 @@ class _Table:
                 self._columns[name] = np.concatenate([column, np.zeros(more, column.dtype)])
 
 
-def _areas_m2(strip: LabelledStrip, own: np.ndarray, ground: Ground) -> np.ndarray:
+def _areas_m2(strip: NumberedStrip, own: np.ndarray, ground: Ground) -> np.ndarray:
     """Return float64, what run lengths cover on the ground."""
     areas = np.zeros(len(own))
     rows = strip.rows[own]
@@ -280,7 +280,7 @@ def _touching(starts: np.ndarray, width: int, size: int) -> tuple[np.ndarray, ..
     return above, np.searchsorted(starts, at, side="right") - 1, at
 
 
-def labelled(strips: Iterable[tuple[int, np.ndarray]], nodata: int) -> Iterator[LabelledStrip]:
+def labelled(strips: Iterable[tuple[int, np.ndarray]], nodata: int) -> Iterator[NumberedStrip]:
     """Yield the strips of a map with the numbers that `measured` has seen."""
     labeller = Labeller(nodata)
     for top, strip_hw in strips:

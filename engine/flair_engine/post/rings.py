@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flair_engine.post.regions import NONE
+from flair_engine.post.regions import NO_REGION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ def corners(top: int, regions_hw: np.ndarray) -> Corners:
 
     What lies left and right of the rows is no region; above and below nothing is looked for.
     """
-    padded = np.pad(regions_hw, ((0, 0), (1, 1)), constant_values=NONE)
+    padded = np.pad(regions_hw, ((0, 0), (1, 1)), constant_values=NO_REGION)
     upper, lower = padded[:-1], padded[1:]
     differs = (upper[:, 1:] != upper[:, :-1]) | (lower[:, 1:] != lower[:, :-1])
     differs |= upper[:, 1:] != lower[:, 1:]
@@ -91,7 +91,7 @@ def _of_cell(
     region, other_side = cells[side], cells[-down, -across]
     beside, past = cells[down, -across] == region, cells[-down, across] == region
     opposite = other_side == region
-    there = region != NONE
+    there = region != NO_REGION
 
     def make(which: np.ndarray, along_row: int, along_col: int, leaves: bool) -> Corners:
         chosen = np.flatnonzero(which & there)
@@ -128,13 +128,15 @@ def traced(found: Corners) -> tuple[np.ndarray, np.ndarray]:
 
     Coordinates are columns and rows. Every corner of each region has to be there.
     """
-    starts = np.flatnonzero(found.leaves)
-    numbers = np.full(len(found), NONE, np.int32)
+    starts = np.flatnonzero(found.leaves).astype(np.int32)
+    numbers = np.full(len(found), NO_REGION, np.int32)
     numbers[starts] = np.arange(len(starts), dtype=np.int32)
     along_row = _partners(found.region, found.row, found.col, found.across)
     along_col = _partners(found.region, found.col, found.row, found.down)
     ends = along_row[starts]
-    leaders, order = _cycles(numbers[along_col[ends]])
+    follows = numbers[along_col[ends]]
+    del numbers, along_row, along_col  # of a huge region each is large
+    leaders, order = _cycles(follows)
     # The sum of dx * y is the area of what lies on the left, where y goes down.
     turns = (found.col[ends].astype(np.int64) - found.col[starts]) * found.row[starts]
     is_hole = np.bincount(leaders, turns, len(starts))[leaders] < 0
@@ -151,8 +153,17 @@ def _partners(
 
     Along a line the corners of a region are in turn beginnings and ends of its edges.
     """
-    lines = int(line.max(initial=0)) + 1
-    by = np.lexsort((place.astype(np.int64) * 3 + side, region.astype(np.int64) * lines + line))
+    lines, places = int(line.max(initial=0)) + 1, int(place.max(initial=0)) + 1
+    least = int(region.min()) if len(region) else 0
+    which = (region.astype(np.int64) - least) * lines + line
+    where = place.astype(np.int64) * 3 + side + 1
+    if (int(region.max(initial=0)) - least + 1) * lines * places * 3 < 2**63:
+        which *= places * 3
+        which += where
+        del where
+        by = np.argsort(which, kind="stable")
+    else:
+        by = np.lexsort((where, which))
     partner = np.empty(len(by), np.int32)
     partner[by[::2]], partner[by[1::2]] = by[1::2], by[::2]
     return partner

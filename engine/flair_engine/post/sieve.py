@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flair_engine.post.regions import NONE, labelled
+from flair_engine.post.regions import NO_REGION, labelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from flair_engine.post.regions import LabelledStrip, Regions
+    from flair_engine.post.regions import NumberedStrip, Regions
 
 SLACK = 1e-9
 """Share by which sums of equal areas may differ in float64."""
@@ -46,7 +46,7 @@ def sieved(
         neighbours.add(strip)
     is_small = regions.areas_m2 < min_m2 * (1 - SLACK)
     target = np.arange(regions.count)
-    moving = is_small & (neighbours.largest != NONE)
+    moving = is_small & (neighbours.largest != NO_REGION)
     target[moving] = neighbours.largest[moving]
     for _ in range(int(regions.count).bit_length()):  # ways have no more steps than regions
         further = target[target]
@@ -64,7 +64,7 @@ def rewritten(
     strips: Iterable[tuple[int, np.ndarray]], nodata: int, regions: Regions, values: np.ndarray
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the strips of a map whose regions have other values."""
-    table = np.append(values, np.uint8(nodata))  # NONE is the last
+    table = np.append(values, np.uint8(nodata))  # NO_REGION is the last
     for strip in labelled(strips, nodata):
         yield strip.top, strip.spread(table[regions.of(strip)])
 
@@ -74,10 +74,10 @@ class _Neighbours:
 
     def __init__(self, regions: Regions) -> None:
         self._regions = regions
-        self.largest = np.full(regions.count, NONE, np.int64)
+        self.largest = np.full(regions.count, NO_REGION, np.int64)
         self._pixels = np.zeros(regions.count, np.int64)
 
-    def add(self, strip: LabelledStrip) -> None:
+    def add(self, strip: NumberedStrip) -> None:
         """Take in the neighbours that a strip shows."""
         one, other, order = _meetings(strip, self._regions.of(strip))
         self._take(np.concatenate([one, other]), np.concatenate([other, one]), np.tile(order, 2))
@@ -96,12 +96,12 @@ class _Neighbours:
         self._pixels[region[first]] = pixels[first]
 
 
-def _meetings(strip: LabelledStrip, regions: np.ndarray) -> tuple[np.ndarray, ...]:
+def _meetings(strip: NumberedStrip, regions: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return pairs of regions that touch in a strip, and the order in which GDAL meets them."""
     left = np.arange(strip.first, len(regions) - 1)
     left = left[strip.starts[left + 1] % strip.width != 0]  # not across the ends of rows
     one = np.concatenate([regions[strip.upper], regions[left]])
     other = np.concatenate([regions[strip.lower], regions[left + 1]])
     order = np.concatenate([2 * strip.at, 2 * strip.starts[left + 1] + 1])
-    met = (one != other) & (one != NONE) & (other != NONE)
+    met = (one != other) & (one != NO_REGION) & (other != NO_REGION)
     return one[met], other[met], order[met]

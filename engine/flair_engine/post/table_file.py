@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from flair_engine.errors import WriteError
 from flair_engine.post.extras import needed
-from flair_engine.post.vector_file import MARK, REMEDY
+from flair_engine.post.place import RUN_AGAIN
+from flair_engine.post.vector_file import MARK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]], tags: Mapping[
                 writer.writerow([_text(value) for value in row])
     except OSError as error:
         raise WriteError(
-            f"{path.name}: cannot be written ({error.strerror or error})", REMEDY
+            f"{path.name}: cannot be written ({error.strerror or error})", RUN_AGAIN
         ) from error
 
 

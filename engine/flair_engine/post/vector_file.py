@@ -14,6 +14,7 @@ from flair_engine.errors import WriteError, first_line
 from flair_engine.mapping.legend import style_text
 from flair_engine.mapping.standing import MAP_TAG
 from flair_engine.post.extras import needed
+from flair_engine.post.place import RUN_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 VECTOR_SUFFIXES = (".gpkg", ".parquet")
 MARK = b"flair-engine"
 """Key of a Parquet file's metadata that holds the tags of the map."""
-REMEDY = "check the free space of the disk, then run it again"
 GEOPARQUET = "1.1.0"
 BOX = ("xmin", "ymin", "xmax", "ymax")
 TYPES = {"value": "int16", "class": "string", "color": "string", "area_m2": "float64",
@@ -57,7 +57,9 @@ def write_polygons(
     except (arrow.ArrowException, OSError, RuntimeError) as error:  # the last are pyogrio's
         if counted.error:  # raised by what makes the polygons, handed on by GDAL in its own words
             raise counted.error from error
-        raise WriteError(f"{path.name}: cannot be written ({first_line(error)})", REMEDY) from error
+        raise WriteError(
+            f"{path.name}: cannot be written ({first_line(error)})", RUN_AGAIN
+        ) from error
     return counted.count
 
 
@@ -210,4 +212,4 @@ def add_style(path: Path, layer: str, style: str) -> None:
                 "VALUES ('layer_styles', 'attributes', 'layer_styles')"
             )
     except sqlite3.Error as error:
-        raise WriteError(f"{path.name}: cannot be written ({error})", REMEDY) from error
+        raise WriteError(f"{path.name}: cannot be written ({error})", RUN_AGAIN) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 CACHE_MIB = 64
 """Of GDAL's blocks: a row of blocks of 100,000 columns; else it is a share of the memory."""
-REMEDY = "give a name that does not exist"
+OTHER_NAME = "give a name that does not exist"
 MANY = 3
 
 
@@ -78,7 +79,7 @@ def environment() -> rasterio.Env:
 def sieve(path: Path, output: Path, min_m2: float, *, overwrite: bool, listener: Listener) -> str:
     """Write a map whose regions are `min_m2` at least; return a closing line."""
     _check_amount(min_m2, "--min-m2")
-    check_maps(output, ["labels"], may_replace=overwrite, remedy=REMEDY)
+    check_maps(output, ["labels"], may_replace=overwrite, remedy=OTHER_NAME)
     _refuse_inputs([output, style_of(output)], [path])
     with ExitStack() as stack:
         folder = stack.enter_context(workplace(output))
@@ -173,7 +174,7 @@ def change(
     if output.suffix.lower() == ".parquet":
         needed("pyarrow")
     if map_path:
-        check_maps(map_path, ["labels"], may_replace=overwrite, remedy=REMEDY)
+        check_maps(map_path, ["labels"], may_replace=overwrite, remedy=OTHER_NAME)
     outputs = [output, *([map_path, style_of(map_path)] if map_path else [])]
     _refuse_inputs(outputs, [old_path, new_path])
     with ExitStack() as stack:
@@ -268,7 +269,8 @@ def _write_outlines(
     if simplify_m:
         across_m, down_m = ground.middle_px_m()
         found = outlines.simplified(found, simplify_m / (across_m * down_m) ** 0.5)
-    batches = (outlines.columns_of(part, labels, regions) for part in found)
+    # No generator, which would hold the shapes while they are written: one can be huge.
+    batches = map(partial(outlines.columns_of, map_file=labels, regions=regions), found)
     tags = tags_of(labels.dataset, "polygons")
     has_confidence = regions.confidences is not None
     crs = opened.dataset.crs

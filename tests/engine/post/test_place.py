@@ -1,5 +1,3 @@
-import os
-
 import filelock
 import pytest
 from doubles.paths import listing
@@ -75,4 +73,4 @@ def test_names_come_last(tmp_path):
     (tmp_path / "here" / "x").touch()
     with pytest.raises(WriteError, match=r"here: cannot be put in place"):
         put([(tmp_path / "two", tmp_path / "here")])
-    assert os.path.exists(tmp_path / "two")
+    assert (tmp_path / "two").exists()

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from rasterio.features import shapes
 
 from flair_engine.post.ground import Ground
-from flair_engine.post.regions import NONE, components, labelled, measured
+from flair_engine.post.regions import NO_REGION, components, labelled, measured
 
 
 def in_strips(array, rows):
@@ -37,7 +37,7 @@ def test_regions_are_those_of_gdal(array, rows):
     expected = [(value, shape) for shape, value in shapes(array, mask=array != 0, connectivity=4)]
     assert regions.count == len(expected)
     assert sorted(regions.values) == sorted(value for value, _ in expected)
-    assert ((of_pixels == NONE) == (array == 0)).all()
+    assert ((of_pixels == NO_REGION) == (array == 0)).all()
     for number in range(regions.count):
         where = of_pixels == number
         assert set(array[where]) == {regions.values[number]}
@@ -67,11 +67,11 @@ def test_areas_are_on_the_ground():
 def test_a_map_of_nodata_alone_has_no_region():
     regions, of_pixels = numbered(np.zeros((5, 4), np.uint8), 2)
     assert regions.count == 0
-    assert (of_pixels == NONE).all()
+    assert (of_pixels == NO_REGION).all()
 
 
 @given(st.integers(1, 30), st.data())
-def test_components_are_those_of_a_graph(count, data):
+def test_components_are_the_smallest_of_what_is_linked(count, data):
     node = st.integers(0, count - 1)
     links = data.draw(st.lists(st.tuples(node, node), max_size=40))
     graph = nx.Graph(links)

@@ -8,21 +8,21 @@ from hypothesis.extra.numpy import arrays
 from rasterio.features import shapes
 
 from flair_engine.post.ground import Ground
-from flair_engine.post.regions import NONE, labelled, measured
-from flair_engine.post.rings import corners, joined, traced
+from flair_engine.post.regions import NO_REGION, labelled, measured
+from flair_engine.post.rings import Corners, corners, joined, traced
 
 
 def outlines(array, rows):
     """Return values and polygons of all regions, from corners of strips."""
     strips = [(top, array[top : top + rows]) for top in range(0, len(array), rows)]
     regions = measured(strips, 0, Ground(LOCAL_PLANE, transform_of(1), *array.shape))
-    above = np.full((1, array.shape[1]), NONE, np.int32)
+    above = np.full((1, array.shape[1]), NO_REGION, np.int32)
     found = []
     for strip in labelled(strips, 0):
         regions_hw = strip.spread(regions.of(strip))
         found.append(corners(strip.top - 1, np.concatenate([above, regions_hw])))
         above = regions_hw[-1:]
-    end = np.concatenate([above, np.full_like(above, NONE)])
+    end = np.concatenate([above, np.full_like(above, NO_REGION)])
     numbers, polygons = traced(joined([*found, corners(len(array) - 1, end)]))
     assert numbers.tolist() == list(range(regions.count))
     return regions.values, polygons
@@ -77,3 +77,17 @@ def test_a_ring_that_touches_itself_at_a_corner_is_two():
     _, polygons = outlines(np.array([[1, 1, 2], [1, 2, 1], [1, 1, 1]], np.uint8), 2)
     assert shapely.is_valid(polygons).all()
     assert sorted(shapely.area(polygons)) == [1, 1, 7]
+
+
+def test_places_that_no_key_holds_are_sorted_too():
+    far = 2**31 - 1
+    found = Corners(
+        region=np.zeros(4, np.int32),
+        row=np.array([0, 0, far, far], np.int32),
+        col=np.array([0, far, 0, far], np.int32),
+        across=np.array([1, -1, 1, -1], np.int8),
+        down=np.array([1, 1, -1, -1], np.int8),
+        leaves=np.array([False, True, True, False]),
+    )
+    _, (polygon,) = traced(found)
+    assert polygon.equals(shapely.box(0, 0, far, far))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rasterio.io import DatasetReader
 
-STRIP_PX = 2**22
+STRIP_PX = 2**21
 """Pixels that are worked on at a time: some hundred megabytes of what is made of them, whatever the
 width of the map."""
 MOST_ROWS = 512

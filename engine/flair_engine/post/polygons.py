@@ -120,6 +120,8 @@ def simplified(polygons: Iterable[Polygons], tolerance_px: float) -> Iterator[Po
     numbers = np.concatenate([part.regions for part in found])
     del found
     shapes = shapely.coverage_simplify(shapes, tolerance_px, simplify_boundary=False)
+    # It turns rings as it likes; theirs are as before: the outer one counter-clockwise on the ground.
+    shapes = shapely.orient_polygons(shapes, exterior_cw=True)
     for start in range(0, len(shapes), POLYGONS_AT_ONCE):
         chosen = slice(start, start + POLYGONS_AT_ONCE)
         yield Polygons(shapes=shapes[chosen], regions=numbers[chosen])

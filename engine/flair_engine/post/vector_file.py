@@ -185,6 +185,11 @@ def polygon_style(classes: Iterable[MapClass]) -> str:
     return style_text(root)
 
 
+def is_polygon_style(path: Path) -> bool:
+    """Return whether a style is one of polygons, not of a raster. Raises OSError."""
+    return b"<renderer-v2" in path.read_bytes()
+
+
 def add_style(path: Path, layer: str, style: str) -> None:
     """Put a style into a GeoPackage, where QGIS looks first. Raises WriteError.
 

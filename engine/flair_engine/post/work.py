@@ -29,6 +29,7 @@ from flair_engine.post.vector_file import (
     VECTOR_SUFFIXES,
     add_style,
     is_our_vector,
+    is_polygon_style,
     polygon_style,
     write_polygons,
 )
@@ -36,7 +37,7 @@ from flair_engine.post.virtual import is_virtual_map, maps_in, open_maps, write_
 from flair_engine.post.zones import read_zones
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rasterio.io import DatasetReader
@@ -118,7 +119,7 @@ def polygons(
             made, said = _sieved(opened, folder, "sieved.tif", min_m2, steps)
             labels = stack.enter_context(open_map(made))
         count = _write_outlines(labels, opened, folder / output.name, simplify_m, steps)
-        files = _polygon_style(output, folder, opened)
+        files = _polygon_style(output, folder, opened, listener.notify)
         put([*files, (folder / output.name, output)])
     return f"{output}: {count:,} polygons" + (f"; {said}" if said else "")
 
@@ -277,16 +278,23 @@ def _write_outlines(
     return write_polygons(path, path.stem, batches, crs, tags, confidence=has_confidence)
 
 
-def _polygon_style(output: Path, folder: Path, opened: MapFile) -> list[tuple[Path, Path]]:
+def _polygon_style(
+    output: Path, folder: Path, opened: MapFile, notify: Callable[[str], None]
+) -> list[tuple[Path, Path]]:
     """Put a style into a GeoPackage and one beside it, unless somebody else's is there."""
     text = polygon_style(opened.classes.values())
     if output.suffix.lower() == ".gpkg":
         add_style(folder / output.name, output.stem, text)
+    beside = style_of(output)
     if foreign_style(output):
         return []
-    temporary = folder / style_of(output).name
+    if stands(beside) and not is_polygon_style(beside):  # that of the map of the same name
+        if output.suffix.lower() != ".gpkg":
+            notify(f"{beside}: is the style of a map, kept; {output.name} comes without one")
+        return []
+    temporary = folder / beside.name
     temporary.write_text(text, encoding="utf-8")
-    return [(temporary, style_of(output))]
+    return [(temporary, beside)]
 
 
 def _zone_columns(

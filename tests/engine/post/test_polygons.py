@@ -61,6 +61,7 @@ def test_simplified_polygons_are_a_coverage_of_the_same_outline(opened):
     assert np.concatenate([part.regions for part in after]).tolist() == [
         n for part in parts for n in part.regions
     ]
+    assert not any(shape.exterior.is_ccw for shape in found)  # rows go down
     assert list(simplified(iter([]), 1)) == []
 
 

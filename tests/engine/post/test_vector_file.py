@@ -10,9 +10,15 @@ import shapely
 from rasterio.crs import CRS
 
 from flair_engine.errors import ReadError, WriteError
-from flair_engine.mapping.legend import STYLE_MARK
+from flair_engine.mapping.legend import STYLE_MARK, palette_style
 from flair_engine.post.map_file import MapClass
-from flair_engine.post.vector_file import add_style, is_our_vector, polygon_style, write_polygons
+from flair_engine.post.vector_file import (
+    add_style,
+    is_our_vector,
+    is_polygon_style,
+    polygon_style,
+    write_polygons,
+)
 
 LAMBERT_93 = CRS.from_epsg(2154)
 TAGS = {"FLAIR_MODEL": "tiny"}
@@ -106,6 +112,13 @@ def test_a_style_has_a_category_for_each_class(tmp_path):
     assert found == {"2": ("<water>", "0"), "7": ("b", "1")}
     colors = [e.get("value") for e in root.iter("Option") if e.get("name") == "color"]
     assert colors == ["21,83,174,255", "0,0,16,255"]
+
+
+def test_a_style_of_polygons_is_none_of_a_raster(tmp_path):
+    (tmp_path / "a.qml").write_text(polygon_style([]))
+    (tmp_path / "b.qml").write_text(palette_style([]))
+    assert is_polygon_style(tmp_path / "a.qml")
+    assert not is_polygon_style(tmp_path / "b.qml")
 
 
 def test_a_geopackage_holds_its_style(tmp_path):

@@ -93,6 +93,18 @@ def test_polygons_of_a_sieved_map(a_map, tmp_path, listener):
     assert len(table) == len(shapes)
 
 
+def test_the_style_of_a_map_of_the_same_name_stays(a_map, tmp_path, listener, told):
+    before = (tmp_path / "map.qml").read_text()
+    work.polygons(a_map, tmp_path / "map.gpkg", 0, 0, overwrite=False, listener=listener)
+    assert told == []
+    work.polygons(a_map, tmp_path / "map.parquet", 0, 0, overwrite=False, listener=listener)
+    assert "map.qml: is the style of a map, kept; map.parquet comes without one" in told[0]
+    assert (tmp_path / "map.qml").read_text() == before
+    (tmp_path / "map.qml").write_text("somebody's")
+    work.polygons(a_map, tmp_path / "map.gpkg", 0, 0, overwrite=True, listener=listener)
+    assert (tmp_path / "map.qml").read_text() == "somebody's"
+
+
 def test_polygons_of_nodata_alone(tmp_path, listener, told):
     path = write_map(tmp_path / "map.tif", np.zeros((9, 9), np.uint8))
     line = work.polygons(path, tmp_path / "a.gpkg", 0, 1, overwrite=False, listener=listener)

@@ -124,9 +124,8 @@ def progress_bar(quiet: bool) -> Iterator[Listener]:
     """Show a bar with the time left on a terminal; yield what is told of the work."""
     console = Console(stderr=True, soft_wrap=True, highlight=False)
 
-    def notify(notice: str) -> None:
-        if not quiet:
-            console.print(f"{NAME}: note: {notice}", markup=False)
+    def notify(notice: str) -> None:  # what changes what a figure means is said even if quiet
+        console.print(f"{NAME}: note: {notice}", markup=False)
 
     if quiet or not console.is_terminal:
         yield Listener(notify=notify)

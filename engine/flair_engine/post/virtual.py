@@ -19,6 +19,7 @@ from flair_engine.mapping.landcover import BLOCK_PX
 from flair_engine.mapping.legend import categories
 from flair_engine.mapping.standing import MAP_TAG, is_map
 from flair_engine.mapping.targets import output_path
+from flair_engine.options import silent
 from flair_engine.post.map_file import NO_DATA, open_map
 
 if TYPE_CHECKING:
@@ -66,15 +67,25 @@ def maps_in(folder: Path) -> list[Path]:
 
 
 def write_virtual(
-    folder: Path, paths: Sequence[Path], place: Path, relative_to: Path
+    folder: Path,
+    paths: Sequence[Path],
+    place: Path,
+    relative_to: Path,
+    notify: Callable[[str], None] = silent,
 ) -> list[Path]:
     """Write a VRT of maps as `folder / place.name`, and one of their confidence where all have it.
 
     Return what was written, the maps' first. Sources are named from `relative_to`, where the VRT
-    is to stand. Raises SourceError where the maps do not fit one another.
+    is to stand; `notify` is told where they overlap. Raises SourceError where the maps do not fit
+    one another.
     """
     tiles = [_tile(path) for path in paths]
     _check_alike(tiles)
+    if _overlap(*_places(tiles)):
+        notify(
+            f"{paths[0].parent}: maps overlap; there the last by name is shown and counted, where "
+            "it has a label"
+        )
     made = [(tiles, place.name, "labels")]
     beside = [output_path(path, "confidence") for path in paths]
     if all(map(is_map, beside)):
@@ -95,7 +106,7 @@ def open_maps(path: Path, folder: Path, notify: Callable[[str], None]) -> Iterat
     """
     if path.is_dir():
         paths = maps_in(path)
-        path = write_virtual(folder, paths, Path(f"{path.name or 'maps'}.vrt"), folder)[0]
+        path = write_virtual(folder, paths, Path(f"{path.name or 'maps'}.vrt"), folder, notify)[0]
     with open_map(path) as opened:
         if not opened.named:
             notify(
@@ -151,8 +162,7 @@ def _offset(first: _Tile, tile: _Tile) -> tuple[float, float]:
 
 def _text(tiles: Sequence[_Tile], output: str, relative_to: Path) -> str:
     first = tiles[0]
-    offsets = np.array([_offset(first, tile) for tile in tiles]).round().astype(int)
-    sizes = np.array([(tile.width, tile.height) for tile in tiles])
+    offsets, sizes = _places(tiles)
     least = offsets.min(axis=0)
     width, height = (offsets + sizes).max(axis=0) - least
     corner = first.transform @ tuple(map(int, least))
@@ -234,6 +244,12 @@ def _shared_tags(tiles: Sequence[_Tile]) -> dict[str, str]:
         if all(tile.tags.get(key) == value for tile in tiles)
     }
     return {MAP_TAG: "several models", **shared}
+
+
+def _places(tiles: Sequence[_Tile]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the offsets of maps from the first, and their sizes: (columns, rows) each."""
+    offsets = np.array([_offset(tiles[0], tile) for tile in tiles]).round().astype(int)
+    return offsets, np.array([(tile.width, tile.height) for tile in tiles])
 
 
 def _overlap(offsets: np.ndarray, sizes: np.ndarray) -> bool:

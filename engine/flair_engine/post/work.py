@@ -219,7 +219,7 @@ def vrt(folder: Path, output: Path, *, overwrite: bool, listener: Listener) -> s
     paths = maps_in(folder)
     _refuse_inputs([output, style_of(output)], paths)
     with workplace(output) as work:
-        written = write_virtual(work, paths, output, output.parent)
+        written = write_virtual(work, paths, output, output.parent, listener.notify)
         with open_map(paths[0]) as first:
             text = style(first.classes)
             if not first.named:

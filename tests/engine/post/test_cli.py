@@ -52,9 +52,10 @@ def test_words_become_arguments(called, line, expected):
     assert done.stderr == "flair-post: note: a [note]\n"
 
 
-def test_quiet_says_nothing(called):
+def test_quiet_says_what_has_to_be_known(called):
     done = invoke("vrt", "tiles", "all.vrt", "-q")
-    assert (done.exit_code, done.output) == (0, "")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == "flair-post: note: a [note]\n"
 
 
 def test_a_terminal_sees_a_bar(called, monkeypatch):

@@ -64,14 +64,15 @@ def test_names_of_zero_based_maps(tmp_path):
         assert len(found.classes) == len(CLASSES)
 
 
-def test_nodata_of_one_hides_nothing_of_another(tmp_path):
+def test_nodata_of_one_hides_nothing_of_another(tmp_path, told):
     folder = tmp_path / "tiles"
     full = np.ones((10, 10), np.uint8)
     holed = np.zeros((10, 10), np.uint8)
     holed[:3] = 2
     write_map(folder / "a.tif", full)
     write_map(folder / "b.tif", holed)
-    write_virtual(tmp_path, maps_in(folder), tmp_path / "all.vrt", tmp_path)
+    write_virtual(tmp_path, maps_in(folder), tmp_path / "all.vrt", tmp_path, told.append)
+    assert "tiles: maps overlap; there the last by name is shown and counted" in told[0]
     with rasterio.open(tmp_path / "all.vrt") as dataset:
         assert (dataset.read(1) == np.where(holed, holed, full)).all()
 

@@ -12,7 +12,7 @@ import numpy as np
 import rasterio
 
 from flair_engine.errors import OutputError, SourceError
-from flair_engine.mapping.standing import foreign_style, names_of, stands, style_of
+from flair_engine.mapping.standing import MAP_TAG, foreign_style, names_of, stands, style_of
 from flair_engine.mapping.targets import check_maps, output_path
 from flair_engine.overwriting import refuse_inputs
 from flair_engine.post import change as changes
@@ -196,17 +196,8 @@ def change(
         write_table(folder / output.name, changes.table_of(found), tags)
         files = [(folder / output.name, output)]
         if map_path:
-            if len(found.pairs) > changes.MOST_PAIRS:
-                listener.notify(
-                    f"{map_path}: shows the {changes.MOST_PAIRS} largest of {len(found.pairs)} "
-                    "kinds of change, the others as no data"
-                )
-            classes = changes.change_classes(found, new_map)
             shown = steps.of(1, changes.change_strips(old, old_map, new_map, found))
-            like = _zero_nodata(new_map)
-            made = write_raster(beside / map_path.name, like, shown, classes, tags)
-            files += sidecars(map_path, like, classes, tags["FLAIR_MODEL"], beside)
-            files.append((made, map_path))
+            files += _change_map(map_path, beside, new_map, found, shown, tags, listener)
         put(files, remove=stale(map_path) if map_path else ())
     return f"{output}: {_change_said(found)}"
 
@@ -321,6 +312,27 @@ def _zone_columns(
     return columns
 
 
+def _change_map(
+    path: Path,
+    folder: Path,
+    new_map: MapFile,
+    found: changes.Change,
+    shown: Iterable[tuple[int, np.ndarray]],
+    tags: dict[str, str],
+    listener: Listener,
+) -> list[tuple[Path, Path]]:
+    """Write a map of changes into `folder`; return (temporary, target) pairs, the map last."""
+    if len(found.pairs) > changes.MOST_PAIRS:
+        listener.notify(
+            f"{path}: shows the {changes.MOST_PAIRS} largest of {len(found.pairs)} kinds of "
+            "change, the others as no data"
+        )
+    classes = changes.change_classes(found, new_map)
+    like = replace(new_map, nodata=0)
+    made = write_raster(folder / path.name, like, shown, classes, tags)
+    return [*sidecars(path, like, classes, tags[MAP_TAG], folder), (made, path)]
+
+
 def _change_said(found: changes.Change) -> str:
     """Return how much has changed, and the largest changes."""
     both = found.hectares[1:, 1:].sum()
@@ -331,11 +343,6 @@ def _change_said(found: changes.Change) -> str:
     ]
     said = f"{changed:,.2f} of {both:,.2f} ha mapped in both have changed"
     return ": ".join(filter(None, [said, ", ".join(largest)]))
-
-
-def _zero_nodata(new_map: MapFile) -> MapFile:
-    """Return a map like the new one whose nodata is 0, as a map of changes has it."""
-    return replace(new_map, nodata=0)
 
 
 def _check_amount(value: float, option: str) -> None:

@@ -48,10 +48,11 @@ PUBLIC = {
 }
 COMMANDS = {
     "flair_engine": "flair-run",
+    "flair_engine.post": "flair-post",
     "flair_export": "flair-export",
     "flair_bench": "flair-bench",
 }
-RUNTIME_EXTRAS = {"cpu", "openvino", "aoi", "export", "bench"}
+RUNTIME_EXTRAS = {"cpu", "openvino", "aoi", "vector", "export", "bench"}
 """Extras that constraints.txt pins; TensorRT's pins are in engine/docker."""
 
 

@@ -43,9 +43,10 @@ ROOMS = {
             "bounded_json",
             "model_file",
             "pace",
+            "crs",
         },
         {"reading", "inference", "mapping"},
-        {"work"},
+        {"work", "post"},
         {"tally", "coverage", "provenance"},
         {"contents"},
         {"report", "resuming", "sidecars", "memory"},
@@ -85,9 +86,9 @@ ONLY_IN = {
         "tensorrt": ("inference/gpu/",),
         "onnxruntime": ("inference/",),
         "openvino": ("inference/",),
-        "rasterio": ("reading/", "mapping/", "gdal.py"),
-        "pyogrio": ("reading/area.py",),
-        "shapely": ("reading/area.py", "reading/clip.py"),
+        "rasterio": ("reading/", "mapping/", "post/", "gdal.py", "crs.py"),
+        "pyogrio": ("reading/area.py", "post/"),
+        "shapely": ("reading/area.py", "reading/clip.py", "post/"),
         "PIL": ("mapping/preview.py",),
         "pystac": ("mapping/stac.py",),
         "torch": (),
@@ -316,3 +317,10 @@ def test_module_docstrings_begin_with_a_noun():
     for path in sources:
         said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         assert said.split(" ")[0] not in ("What", "How", "Which", "Where"), path
+
+
+def test_what_goes_on_with_a_map_needs_neither_reading_nor_inference():
+    entered = {
+        room(edge.imported) for edge in edges("flair_engine") if room(edge.importer) == "post"
+    }
+    assert entered.isdisjoint({"reading", "inference", "run", "api", "work"})

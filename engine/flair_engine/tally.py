@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flair_engine.reading.crs import ground_px_m
+from flair_engine.crs import ground_px_m
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

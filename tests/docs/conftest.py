@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import pyogrio
 import pytest
+import shapely
+from doubles.maps import patchy, write_map
 from doubles.rasters import LAMBERT_93, ORIGIN_M, write_tiff
 from onnx import TensorProto, helper, numpy_helper
 from rasterio.transform import from_origin
@@ -146,6 +149,21 @@ def write_area(path: Path) -> None:
     path.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}))
 
 
+def write_communes(path: Path) -> None:
+    """Write two zones over the images, with ids."""
+    x, y = ORIGIN_M
+    edges = ((x, x + 10), (x + 10, x + 40))
+    shapes = np.array([shapely.box(left, y - 32, right, y) for left, right in edges])
+    pyogrio.raw.write(
+        path,
+        shapely.to_wkb(shapes),
+        [np.array(["11262", "11069"], object)],
+        ["insee"],
+        geometry_type="Polygon",
+        crs=LAMBERT_93,
+    )
+
+
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory):
     """Every file the documented commands read, made once."""
@@ -156,6 +174,9 @@ def inputs(tmp_path_factory):
     write_tiff(folder / "scan.tif", patches(5, 33), crs=None)
     write_products(folder)
     write_area(folder / "area.geojson")
+    write_communes(folder / "communes.gpkg")
+    for seed, year in enumerate((2021, 2024)):
+        write_map(folder / f"{year}.tif", patchy(EDGE_PX, EDGE_PX, seed))
     onnx.save(five_band_model(), folder / "model.onnx")
     convert_to_fp16(folder / "model.onnx", folder / "model.fp16.onnx")
     convert_to_int8(folder / "model.onnx", folder / "model.int8.onnx", [image])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import product
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,7 +120,7 @@ def write_maps(
         temporary = folder / raster.name
         _write_map(temporary, name, target.window, style, read)
         if style.cog:
-            temporary = _as_cog(temporary, name, style.creation)
+            temporary = as_cog(temporary, name, style.creation)
         made.append((temporary, raster))
         rasters[name] = temporary
     try:
@@ -197,7 +198,7 @@ def _write_map(
             _decorate(dataset, name, style)
             for where, pixels_bhw in ahead:
                 dataset.write(pixels_bhw, window=where)
-        _check_complete(path)
+        check_complete(path)
     except (*GDAL_ERRORS, OSError) as error:
         with suppress(OSError):  # else the next attempt removes it
             path.unlink()
@@ -245,7 +246,7 @@ def _decorate(dataset: DatasetWriter, name: str, style: MapStyle) -> None:
         dataset.colorinterp = [ColorInterp.gray, *others]
 
 
-def _check_complete(path: Path) -> None:
+def check_complete(path: Path) -> None:
     """Raise OSError where a block did not reach the file, overviews included.
 
     GDAL's compression threads swallow a write that fails, so closing proves nothing.
@@ -279,16 +280,21 @@ def _block_place(
     return offset, length
 
 
-def _as_cog(path: Path, name: str, creation: Mapping[str, str]) -> Path:
+def as_cog(
+    path: Path,
+    name: str,
+    creation: Mapping[str, str] = MappingProxyType({}),
+    remedy: str = "check the free space of the disk, then continue with --resume",
+) -> Path:
     """Return a Cloud-Optimized copy; overviews show the most frequent class.
 
     They are made in the file that is copied, whose bands lie apart: GDAL's COG driver would make
-    those of all bands at once, over whole rows.
+    those of all bands at once, over whole rows. Raises WriteError with the `remedy`.
     """
     cog = path.with_name(f"cog-{path.name}")
     try:
         _build_overviews(path, Resampling.mode if name == "labels" else Resampling.average)
-        _check_complete(path)
+        check_complete(path)
         rasterio.shutil.copy(
             path,
             cog,
@@ -298,14 +304,14 @@ def _as_cog(path: Path, name: str, creation: Mapping[str, str]) -> Path:
             num_threads="ALL_CPUS",
             **{"compress": "DEFLATE", "bigtiff": "IF_SAFER", **creation},
         )
-        _check_complete(cog)
+        check_complete(cog)
         path.unlink()
     except (*GDAL_ERRORS, OSError) as error:
         with suppress(OSError):
             cog.unlink()
         raise WriteError(
             f"{path.name}: cannot be made a COG ({first_line(error)})",
-            "check the free space of the disk, then continue with --resume",
+            remedy,
         ) from error
     return cog
 

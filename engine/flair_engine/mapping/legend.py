@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import LabelValues
 
@@ -30,20 +32,38 @@ def category_names(spec: ModelSpec, values: LabelValues) -> str:
     names = {entry.value - shift: entry.name for entry in spec.classes}
     if not shift:
         names[NODATA["flair"]] = "no data"
+    return names_sidecar(names, spec.name)
+
+
+def names_sidecar(names: Mapping[int, str], model: str) -> str:
+    """Return GDAL's PAM sidecar of names by pixel value; `model` is what made the map."""
     root = ET.Element("PAMDataset")
     mark = ET.SubElement(root, "Metadata", domain="flair-engine")
-    ET.SubElement(mark, "MDI", key="names").text = spec.name
+    ET.SubElement(mark, "MDI", key="names").text = model
     band = ET.SubElement(root, "PAMRasterBand", band="1")
-    categories = ET.SubElement(band, "CategoryNames")
-    for value in range(max(names) + 1):
-        ET.SubElement(categories, "Category").text = names.get(value, "")
+    band.append(categories(names))
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def categories(names: Mapping[int, str]) -> ET.Element:
+    """Return GDAL's element of names by pixel value; those between have none."""
+    root = ET.Element("CategoryNames")
+    for value in range(max(names, default=-1) + 1):
+        ET.SubElement(root, "Category").text = names.get(value, "")
+    return root
 
 
 def qgis_style(spec: ModelSpec, values: LabelValues) -> str:
     """Return a QGIS layer style: one entry of the legend for each class that can occur."""
     shift = values == "zero-based"
+    return palette_style(
+        (entry.value - shift, entry.name, entry.color, 255) for entry in spec.active_classes
+    )
+
+
+def palette_style(entries: Iterable[tuple[int, str, str, int]]) -> str:
+    """Return a QGIS style of a raster: an entry for each (value, name, colour, opacity of 255)."""
     root = ET.Element("qgis", styleCategories="Symbology")
     renderer = ET.SubElement(
         ET.SubElement(root, "pipe"),
@@ -54,15 +74,20 @@ def qgis_style(spec: ModelSpec, values: LabelValues) -> str:
         alphaBand="-1",
     )
     palette = ET.SubElement(renderer, "colorPalette")
-    for entry in spec.active_classes:
+    for value, name, color, alpha in entries:
         ET.SubElement(
             palette,
             "paletteEntry",
-            value=str(entry.value - shift),
-            color=entry.color,
-            alpha="255",
-            label=entry.name,
+            value=str(value),
+            color=color,
+            alpha=str(alpha),
+            label=name,
         )
+    return style_text(root)
+
+
+def style_text(root: ET.Element) -> str:
+    """Return a QGIS style as a file holds it, with the mark of flair-engine."""
     ET.indent(root)
     return f"<!DOCTYPE qgis>\n{STYLE_MARK}\n" + ET.tostring(root, encoding="unicode") + "\n"
 

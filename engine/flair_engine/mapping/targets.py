@@ -71,7 +71,7 @@ def check_place(job: Job, outputs: Sequence[str]) -> None:
     if not job.write.per_input:
         may_replace = _may_replace(job)
         remedy = "the last name is the output: give one that does not exist"
-        _check_maps(output, outputs, may_replace=may_replace, remedy=remedy)
+        check_maps(output, outputs, may_replace=may_replace, remedy=remedy)
         _check_beside(output, job)
     elif output.is_file():
         raise OutputError(f"{output}: is a file, --per-input writes a folder", "name one")
@@ -102,7 +102,7 @@ def targets_per_input(
         source = on_disk(name)
         if source and stands(path) and same_file(path, source):
             raise OutputError(f"{path}: is the input itself", "give another folder")
-        _check_maps(path, outputs, may_replace=may_replace, remedy="give another folder")
+        check_maps(path, outputs, may_replace=may_replace, remedy="give another folder")
         _check_beside(path, job)
         targets[path] = Target(path=path, window=window)
     return list(targets.values())
@@ -183,7 +183,7 @@ def _may_replace(job: Job) -> bool:
     return job.write.overwrite or job.write.resume
 
 
-def _check_maps(path: Path, outputs: Sequence[str], *, may_replace: bool, remedy: str) -> None:
+def check_maps(path: Path, outputs: Sequence[str], *, may_replace: bool, remedy: str) -> None:
     """Raise OutputError unless a map of each output can be put at `path` and beside it.
 
     `remedy` is what to do about a file that is not of flair-engine.

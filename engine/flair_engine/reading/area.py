@@ -16,9 +16,9 @@ from rasterio.errors import CRSError, TransformError
 from rasterio.features import rasterize
 from rasterio.warp import transform, transform_bounds
 
+from flair_engine.crs import is_local, same_crs
 from flair_engine.errors import SourceError, first_line
 from flair_engine.gdal import UNTRANSFORMABLE
-from flair_engine.reading.crs import is_local, same_crs
 from flair_engine.reading.files import printable
 
 if TYPE_CHECKING:

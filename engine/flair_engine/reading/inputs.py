@@ -8,11 +8,11 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from flair_engine.crs import same_crs
 from flair_engine.errors import SourceError
 from flair_engine.grid import Window
 from flair_engine.manifest import ELEVATION
 from flair_engine.reading.bands import Chosen
-from flair_engine.reading.crs import same_crs
 from flair_engine.reading.height import HeightLayer
 from flair_engine.reading.layers import Product, Raster
 from flair_engine.reading.mosaic import Mosaic

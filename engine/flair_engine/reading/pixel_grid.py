@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 from affine import Affine
 from rasterio.warp import transform_bounds
 
+from flair_engine.crs import best_crs, ground_px_m, same_crs, stated_px_m
 from flair_engine.errors import SourceError
 from flair_engine.gdal import UNTRANSFORMABLE
 from flair_engine.grid import Window, bounds
-from flair_engine.reading.crs import best_crs, ground_px_m, same_crs, stated_px_m
 from flair_engine.tolerances import ALIGNED_PX, EDGE_DECIMALS, GSD_TOLERANCE
 
 if TYPE_CHECKING:

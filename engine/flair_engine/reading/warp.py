@@ -15,11 +15,11 @@ from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.warp import reproject, transform
 
+from flair_engine.crs import same_crs
 from flair_engine.errors import ReadError, SourceError, first_line
 from flair_engine.gdal import GDAL_ERRORS, UNTRANSFORMABLE
 from flair_engine.grid import Window, blocks
 from flair_engine.options import silent
-from flair_engine.reading.crs import same_crs
 from flair_engine.reading.file_layer import FileLayer
 from flair_engine.reading.files import no_file_left, too_many_files
 from flair_engine.reading.layers import Pixels

@@ -198,7 +198,7 @@ def test_an_old_map_stays_until_the_new_is_whole(write, tmp_path, monkeypatch):
     def fails(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(landcover, "_check_complete", fails)
+    monkeypatch.setattr(landcover, "check_complete", fails)
     with pytest.raises(WriteError, match=r"map.tif: cannot be written .* continue with --resume"):
         write({"labels": labels(20, 20)})
     assert path.read_bytes() == before
@@ -287,16 +287,16 @@ def test_a_block_that_gdal_failed_to_write_is_seen(write):
     path = write({"labels": labels(1024, 1024)})
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(OSError, match=r"block \(1, 1\) is not in the file"):
-        landcover._check_complete(path)
+        landcover.check_complete(path)
 
 
 def test_a_block_of_an_overview_that_gdal_failed_to_write_is_seen(write):
     path = write({"labels": labels(1024, 1024)})
     landcover._build_overviews(path, Resampling.mode)
-    landcover._check_complete(path)
+    landcover.check_complete(path)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(OSError, match=r"block \(0, 0\) is not in the file"):
-        landcover._check_complete(path)
+        landcover.check_complete(path)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 
-from flair_engine.reading import crs as crs_module
-from flair_engine.reading.crs import best_crs, ground_px_m, is_local, same_crs, stated_px_m
+from flair_engine import crs as crs_module
+from flair_engine.crs import best_crs, ground_px_m, is_local, same_crs, stated_px_m
 
 NAMELESS = CRS.from_wkt(
     'PROJCS["EPSG:2154",GEOGCS["unknown",DATUM["unnamed",SPHEROID["unknown",6378137,298.2572]],'

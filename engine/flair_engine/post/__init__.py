@@ -1,0 +1,1 @@
+"""Post-processing: what people make of a finished map with `flair-post`."""

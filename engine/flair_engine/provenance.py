@@ -14,7 +14,7 @@ from flair_engine.overwriting import on_disk
 from flair_engine.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from flair_engine.reading.inputs import Opened
     from flair_engine.work import Panel, Work
@@ -80,7 +80,7 @@ def run_id(work: Work) -> str:
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
-def _digest(panels: Iterable[Panel]) -> str:
+def _digest(panels: Sequence[Panel]) -> str:
     """Return what changes with the pixels that are labelled, however wide panels are."""
     found = hashlib.sha256()
     for panel in panels:
@@ -88,8 +88,9 @@ def _digest(panels: Iterable[Panel]) -> str:
             found.update(repr((panel.cores.rows, col)).encode())
             if panel.selected is not None:
                 found.update(panel.selected[:, number].tobytes())
-            if panel.clip is not None:
-                found.update(panel.clip.digest.encode())
+    clips = {id(panel.clip): panel.clip for panel in panels if panel.clip is not None}
+    for digest in sorted(clip.digest for clip in clips.values()):
+        found.update(digest.encode())
     return found.hexdigest()
 
 

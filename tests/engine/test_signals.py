@@ -1,7 +1,10 @@
 """Signals: handlers where a process would end, in the main thread, and their words."""
 
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -32,3 +35,40 @@ def test_another_thread_sets_no_handlers():
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+HANGING = """
+import sys, threading, time
+import click
+from flair_engine import signals
+from flair_engine.command import run_command
+
+signals.PATIENCE_S = float(sys.argv.pop())
+
+@click.command()
+def command():
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    finally:
+        # As where a thread that is waited for waits for a lock that nobody gives back.
+        threading.Event().wait(3)
+
+run_command(command, "do", kept="finished strips are kept", arguments=[])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "word"),
+    [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated"), ("SIGHUP", 129, "hung up")],
+)
+@pytest.mark.parametrize("patience_s", [0.2, 60])
+def test_a_command_that_does_not_end_in_order_ends_all_the_same(name, code, word, patience_s):
+    command = [sys.executable, "-c", HANGING, str(patience_s)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n"
+    began = time.perf_counter()
+    process.send_signal(signal.Signals[name])
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (code, f"do: {word}: finished strips are kept\n")
+    assert (time.perf_counter() - began < 2.5) == (patience_s < 1)

@@ -23,7 +23,7 @@ WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 
 CTRL_C = int(signal.SIGINT)
 
-PATIENCE_S = 30.0
+ENDING_S = 30.0
 """Seconds that a command has to end in order after a signal. An exception may come to any line of
 the main thread, also between taking a lock and noting that it was taken: then threads that are
 waited for wait for that lock. What is finished is on disk, so nothing is lost by not waiting."""
@@ -61,7 +61,7 @@ def raise_once(last_words: Callable[[int], None] | None = None) -> None:
 
     A second one would stop the waiting for threads, and the process abort under them. Where the
     first was lost, in code that lets nothing out, the next one counts. Where `ignore` is not called
-    within PATIENCE_S of one, the process ends with its exit code after `last_words`, which are told
+    within ENDING_S of one, the process ends with its exit code after `last_words`, which are told
     its number and may take no lock.
     """
     _received.clear()
@@ -88,7 +88,7 @@ def ignore() -> None:
 
 def _end_at_last(number: int, ending: object, last_words: Callable[[int], None]) -> None:
     """End the process unless the command has ended in order by then."""
-    time.sleep(PATIENCE_S)
+    time.sleep(ENDING_S)
     if ending in _ending:
         try:
             last_words(number)

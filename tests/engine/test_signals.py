@@ -43,7 +43,7 @@ import click
 from flair_engine import signals
 from flair_engine.command import run_command
 
-signals.PATIENCE_S = float(sys.argv.pop())
+signals.ENDING_S = float(sys.argv.pop())
 
 @click.command()
 def command():

@@ -189,17 +189,7 @@ def report_of(
     """
     spec, backend, opened, meters = work.spec, work.backend, work.opened, work.meters
     difference = backend.difference_fp32
-    if meters.reading.missing:
-        work.listener.warn(f"height is missing on {meters.reading.missing:,} px: counted as 0")
-    if difference is not None and difference.leans:
-        work.listener.warn(
-            f"{difference.fault} beside FP32's on the first tiles, and so may the map: "
-            "--precision fp32 makes it exact"
-        )
-    if skipped:
-        work.listener.warn(f"{len(skipped)} unreadable blocks skipped: nodata there")
-    if not found.pixels[1:].any():
-        work.listener.warn("no pixel of the images is valid: the map holds nodata alone")
+    _warn(work, found, skipped)
     classes = [entry for entry in spec.classes if found.pixels[entry.value]]
     sheet, largest = _largest_box(work)
     return Report(
@@ -252,6 +242,22 @@ def report_of(
         notices=tuple(meters.notices),
         warnings=tuple(meters.warnings),
     )
+
+
+def _warn(work: Work, found: LandCover, skipped: Collection[object]) -> None:
+    """Tell what is missing or uncertain in the map."""
+    missing, difference = work.meters.reading.missing, work.backend.difference_fp32
+    if missing:
+        work.listener.warn(f"height is missing on {missing:,} px: counted as 0")
+    if difference is not None and difference.leans:
+        work.listener.warn(
+            f"{difference.fault} beside FP32's on the first tiles, and so may the map: "
+            "--precision fp32 makes it exact"
+        )
+    if skipped:
+        work.listener.warn(f"{len(skipped)} unreadable blocks skipped: nodata there")
+    if not found.pixels[1:].any():
+        work.listener.warn("no pixel of the images is valid: the map holds nodata alone")
 
 
 def now() -> str:

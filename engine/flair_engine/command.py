@@ -79,6 +79,7 @@ def run_command(
             _flush_stdout()
             signals.ignore()
         except SystemExit as end:  # of click, where a pipe is closed
+            signals.ignore()
             code = end.code
             _forget(sys.stdout)
         except BaseException as error:  # noqa: BLE001  one line, whatever it is

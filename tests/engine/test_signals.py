@@ -10,7 +10,6 @@ import pytest
 
 from flair_engine import signals
 
-
 ONCE = """
 import signal, sys
 from flair_engine import signals

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flair_engine.errors import DisagreementError, EngineError, InferenceError
+from flair_engine.errors import DisagreementError, EngineError, InferenceError, ReadError
 from flair_engine.inference import kept_agreement
 from flair_engine.inference.fp32_check import COMPARED_PIXELS
 from flair_engine.inference.open_vino import (
@@ -75,7 +75,13 @@ def _tiles(request: Request) -> Sequence[np.ndarray]:
     """Return as many tiles as are compared. Raises EngineError where there are hardly more."""
     assert request.samples is not None
     wanted = -(-COMPARED_PIXELS // request.spec.core_px**2)
-    found = [tile for tile in request.samples(CANDIDATES * wanted) if tile.any()]
+    try:
+        found = [tile for tile in request.samples(CANDIDATES * wanted) if tile.any()]
+    except ReadError as error:  # the run will come to it, and keep what it has done by then
+        raise EngineError(
+            f"tiles to compare bf16 with FP32 on cannot be read ({error.what})",
+            "ask for it with --precision bf16",
+        ) from error
     if len(found) <= wanted:
         raise EngineError(
             "to compare bf16 with FP32 on images as small takes as long as FP32 throughout",

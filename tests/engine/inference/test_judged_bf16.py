@@ -5,7 +5,7 @@ import pytest
 
 from flair_engine import Model, RunOptions, segment
 from flair_engine.agreement import LabelDifference
-from flair_engine.errors import DisagreementError, EngineError
+from flair_engine.errors import DisagreementError, EngineError, ReadError
 from flair_engine.inference import fp32_check, judged_bf16, kept_agreement
 from flair_engine.inference.base import Request
 from flair_engine.inference.judged_bf16 import open_judged_bf16
@@ -94,6 +94,14 @@ def test_what_differs_too_much_is_refused_now_and_later(
 def test_few_tiles_are_not_worth_comparing(request_of, tiles):
     with pytest.raises(EngineError, match="on images as small takes as long as FP32 throughout"):
         open_judged_bf16(request_of(tiles=tiles))
+
+
+def test_tiles_that_cannot_be_read_end_no_run(request_of):
+    def unreadable(_count):
+        raise ReadError("a.tif: block 3 cannot be decoded", "use --on-error skip")
+
+    with pytest.raises(EngineError, match=r"cannot be read \(a.tif: block 3 cannot be decoded\)"):
+        open_judged_bf16(request_of(samples=unreadable))
 
 
 def test_without_images_there_is_nothing_to_judge_on(request_of):

@@ -96,7 +96,7 @@ class Report:
     tiles: int
     """Cores of the area, inferred or not."""
     start_up_s: float
-    """Loading the model and opening the raster."""
+    """Opening the raster and the engine, which may load on beside the first reading."""
     wall_s: float
     """From the first read to the published map."""
     busy_s: Mapping[str, float]

@@ -28,6 +28,23 @@ def flair_run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
+def test_the_engines_are_listed_without_a_model():
+    result = flair_run("--engines")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    places = [line.split("  ")[0] for line in lines]
+    assert places == [
+        "trt on cuda:0", "ort on cuda:0", "openvino on cpu in bf16", "openvino on cpu", "ort on cpu",
+    ]  # fmt: skip
+
+
+def test_with_debug_the_engines_are_listed_before_the_run(make_raster, tiny_path, tmp_path):
+    path, _ = make_raster()
+    result = flair_run("-m", tiny_path, path, tmp_path / "map.tif", "--debug", "--engine", "ort")
+    assert result.returncode == 0
+    assert "note: trt on cuda:0  " in result.stderr
+
+
 def test_a_map_one_line_and_a_report(make_raster, tiny_path, tmp_path):
     path, _ = make_raster()
     report = tmp_path / "run.json"

@@ -34,7 +34,8 @@ def test_the_engines_are_listed_without_a_model():
     lines = result.stdout.splitlines()
     places = [line.split("  ")[0] for line in lines]
     assert places == [
-        "trt on cuda:0", "ort on cuda:0", "openvino on cpu in bf16", "openvino on cpu", "ort on cpu",
+        "trt on cuda:0", "ort on cuda:0",
+        "openvino on cpu in bf16", "openvino on cpu", "ort on cpu",
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from flair_engine.mapping.standing import MAP_TAG, RUN_TAG
+from flair_engine.model_file import model_sha256
 from flair_engine.overwriting import on_disk
 from flair_engine.version import __version__
 
@@ -58,7 +59,7 @@ def _settings(work: Work) -> dict[str, Any]:
     sizes = [[sheet.raster.height, sheet.raster.width] for sheet in work.opened.sheets]
     reading = asdict(job.read)
     return {
-        "model": hashlib.sha256(job.model.read_bytes()).hexdigest(),
+        "model": model_sha256(job.model),
         "geometry": [spec.tile_px, spec.margin_px, sizes],
         "inputs": work.opened.described,
         "engine": backend.description,

@@ -17,7 +17,7 @@ from flair_engine import contents as contents_of_files
 from flair_engine.errors import CompleteError, OutputError, ReadError
 from flair_engine.mapping.journal import Journal
 
-CPU = RunOptions(device="cpu", threads=2)
+CPU = RunOptions(engine="ort", device="cpu", threads=2)
 HEIGHT, WIDTH = 64, 48
 JOURNAL = ".map.tif.flair-run"
 

@@ -13,7 +13,7 @@ from flair_engine.errors import OutputError, WriteError
 from flair_engine.mapping.targets import output_path
 
 X, Y = 721104.4, 6248980.8
-CPU = RunOptions(device="cpu", threads=2)
+CPU = RunOptions(engine="ort", device="cpu", threads=2)
 SIZES = [(1, 1), (1, 40), (7, 5), (16, 16), (17, 31), (33, 48), (65, 129), (100, 1)]
 
 
@@ -461,7 +461,7 @@ def test_a_plan_is_judged_on_tiles_of_what_is_mapped(band_model, tmp_path, monke
     known = run.load
 
     def load(*arguments, samples, **options):
-        taken.extend(samples())
+        taken.extend(samples(16))
         return known(*arguments, samples=samples, **options)
 
     monkeypatch.setattr(run, "load", load)

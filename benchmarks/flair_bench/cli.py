@@ -216,6 +216,27 @@ def raster_io(images: tuple[Path, ...], json_path: Path | None, **options: Any) 
 
 
 @command.command()
+@click.argument("checkpoint")
+@click.argument("images", type=Path, nargs=-1, required=True)
+@click.option("--for", "hardware", type=click.Choice(["cpu", "gpu"]), help="Default: as here.")
+@click.option("--equal", "least_percent", default=99.0, show_default=True, help="As for tune, %.")
+def recommend(
+    checkpoint: str, images: tuple[Path, ...], hardware: Any, least_percent: float
+) -> None:
+    """Try every tile, precision and engine on IMAGES: the tables behind flair-export tune.
+
+    CHECKPOINT is a file or Hub id.
+    """
+    from flair_export.show import print_trials
+    from flair_export.tuning import TuneOptions, hardware_here, try_geometries
+
+    options = TuneOptions(hardware=hardware or hardware_here(), least_equal=least_percent / 100)
+    with working() as (folder, status):
+        for found in try_geometries(checkpoint, images, folder, options, status):
+            print_trials(found)
+
+
+@command.command()
 @with_result
 def install(json_path: Path | None) -> None:
     """Install the clone into fresh environments and run the demo there."""

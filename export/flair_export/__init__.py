@@ -3,8 +3,9 @@
 Needs the `export` extra to run; importing this package loads none of it: a name below is looked up
 when it is asked for. May import flair_engine,
 which never imports this package. Modules import those before them in this order only:
-errors, cards, writing; graph; network, rewrite, synthetic; proof; convert; publish, stac; show,
-preview; cli, demo. torch is in network, proof.reference, synthetic.standin and demo alone.
+errors, cards, writing; graph; network, rewrite, synthetic; proof; convert; publish, stac, trial;
+tuning; show, preview; cli, demo. torch is in network, proof.reference, synthetic.standin and demo
+alone.
 """
 
 from importlib import import_module
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
         export_fp16,
         export_int8,
     )
+    from flair_export.trial import Trial, Way
+    from flair_export.tuning import Trials, Tuned, TuneOptions, tune
 
 __all__ = [
     "CARDS",
@@ -43,13 +46,19 @@ __all__ = [
     "ExporterMissingError",
     "ImageError",
     "OptionError",
+    "Trial",
+    "Trials",
+    "TuneOptions",
+    "Tuned",
     "Verdict",
     "VerificationError",
+    "Way",
     "export",
     "export_deepness",
     "export_fp16",
     "export_int8",
     "find_card",
+    "tune",
 ]
 
 _HOMES = {
@@ -57,6 +66,8 @@ _HOMES = {
     **dict.fromkeys(
         ("ExportOptions", "export", "export_deepness", "export_fp16", "export_int8"), "publish"
     ),
+    **dict.fromkeys(("Trial", "Way"), "trial"),
+    **dict.fromkeys(("Trials", "TuneOptions", "Tuned", "tune"), "tuning"),
     "EqualLabels": "proof.compare",
     "Verdict": "proof.verify",
     **dict.fromkeys((name for name in __all__ if name.endswith("Error")), "errors"),

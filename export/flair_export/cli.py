@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.core import ParameterSource
@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from flair_engine.command import SETTINGS, run_command
 from flair_engine.manifest import PRECISIONS, read_model_spec
+from flair_engine.tolerances import INT8_FILE_EQUAL
 from flair_engine.version import __version__
 from flair_export.cards import MARGIN_PX, OFFICIAL_TILE_PX, TILE_PX
 from flair_export.convert.plan import PrebuildOptions, prebuild_plan
@@ -29,14 +30,18 @@ from flair_export.publish import (
     is_onnx,
 )
 from flair_export.show import (
+    expected_of,
     print_deepness,
     print_fp16,
     print_int8,
     print_models,
     print_spec,
+    print_trials,
     print_verdict,
 )
 from flair_export.stac import check_item, is_item, item_path, write_item
+from flair_export.trial import Hardware
+from flair_export.tuning import TuneOptions, hardware_here, tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +72,8 @@ def list_models(context: click.Context, _parameter: click.Parameter, asked: bool
 @click.command(
     "flair-export",
     context_settings=SETTINGS,
-    epilog="`flair-export inspect MODEL.onnx` shows what an exported model holds.",
+    epilog="`flair-export inspect MODEL.onnx` shows what an exported model holds, `flair-export "
+    "tune CHECKPOINT IMAGE...` makes the fastest one for this machine.",
 )
 @click.argument("checkpoint")
 @click.option("-o", "--output", metavar="MODEL.onnx", type=Path)
@@ -326,15 +332,77 @@ def inspect_command(model: Path, debug: bool) -> None:  # noqa: ARG001  run_comm
     click.echo(f"\nNext: {_next_command(model)}")
 
 
+@click.command("flair-export tune", context_settings=SETTINGS)
+@click.argument("checkpoint")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=Path)
+@click.option("-o", "--output", required=True, metavar="MODEL.onnx", type=Path)
+@click.option(
+    "--for",
+    "hardware",
+    type=click.Choice(get_args(Hardware)),
+    help="What maps are to be made on; default: the GPU, where there is NVIDIA's driver.",
+)
+@click.option(
+    "--equal",
+    "least_percent",
+    type=float,
+    default=100 * INT8_FILE_EQUAL,
+    show_default=True,
+    help="Least share of labels that have to be FP32's, %.",
+)
+@click.option("--model", metavar="NAME", help="Published model it is; default: what it holds.")
+@click.option(
+    "--outputs",
+    metavar="NAMES",
+    callback=names,
+    default="labels",
+    show_default=True,
+    help="labels[,confidence][,probabilities]",
+)
+@click.option("--trust-checkpoint", is_flag=True, help="Load a pickle that can run code.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing model of flair-export.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def tune_command(
+    checkpoint: str,
+    images: tuple[Path, ...],
+    output: Path,
+    hardware: Hardware | None,
+    least_percent: float,
+    debug: bool,  # noqa: ARG001  run_command reads it
+    **options: Any,
+) -> None:
+    """Make the file of CHECKPOINT that labels fastest here, and judge it on IMAGE.
+
+    IMAGE are rasters like those to be mapped, two or more where there are: INT8 is measured on some
+    and all is judged by the others. Tile by memory, precision by what the machine computes fastest
+    while labels stay FP32's.
+    """
+    asked = TuneOptions(
+        hardware=hardware or hardware_here(),
+        least_equal=least_percent / 100,
+        export=ExportOptions(**options),
+    )
+    with _told() as status:
+        found = tune(checkpoint, images, output, asked, status)
+    print_trials(found.tried)
+    way = found.way
+    click.echo(f"\n{output} is {expected_of(found)}")
+    click.echo(f"Next: flair-run -m {output} {way.arguments} INPUT.tif OUTPUT.tif")
+
+
+VERBS = {"inspect": inspect_command, "tune": tune_command}
+"""Commands beside the export, by the first word."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of flair-export."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    inspecting = given[:1] == ["inspect"]
+    verb = VERBS.get(given[0]) if given else None
     run_command(
-        inspect_command if inspecting else export_command,
+        verb or export_command,
         "flair-export",
         kept="nothing was written",
-        arguments=_spread(given[1:] if inspecting else given),
+        arguments=given[1:] if verb else _spread(given),
     )
 
 

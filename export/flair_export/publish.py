@@ -14,7 +14,7 @@ from flair_engine.grid import check_geometry
 from flair_engine.inference.onnx_runtime import import_onnxruntime
 from flair_engine.manifest import MANIFEST_SCHEMA, OUTPUT_NAMES, ModelSpec, read_model_spec, spec_of
 from flair_engine.overwriting import refuse_inputs
-from flair_engine.system import memory_bytes
+from flair_engine.system import free_memory_bytes
 from flair_engine.version import __version__
 from flair_export.cards import (
     CARDS,
@@ -83,7 +83,7 @@ def export(
     """
     options = options or ExportOptions()
     path = Path(output)
-    _check_request(path, checkpoint, options)
+    check_request(path, checkpoint, options)
 
     from flair_export.network.checkpoint import choose_card, load_network, read_checkpoint
     from flair_export.network.weights_file import weights_name
@@ -109,6 +109,15 @@ def export(
                 verdict,
             )
     return verdict
+
+
+def card_of_checkpoint(checkpoint: str | Path, options: ExportOptions) -> Card:
+    """Return the published model whose network a checkpoint holds. Raises FlairError."""
+    from flair_export.network.checkpoint import choose_card, read_checkpoint
+
+    source = str(checkpoint)
+    read = read_checkpoint(source, trust=options.trust_checkpoint)
+    return choose_card(read, options.model or _named_by_hub_id(source))
 
 
 def _write_proven(
@@ -225,7 +234,7 @@ def _converted(
         _check_output(output, source, options)
         with at_last(output) as temporary:
             return None, convert(Path(source), temporary)
-    _check_request(output, source, options)
+    check_request(output, source, options)
     with at_last(output) as temporary:
         full = temporary.with_suffix(".onnx")
         try:
@@ -253,7 +262,7 @@ def _check_output(output: Path, source: str | Path, options: ExportOptions) -> N
         raise OutputError(f"{output}: exists", "give another name, or --overwrite to replace it")
 
 
-def _check_request(output: Path, source: str | Path, options: ExportOptions) -> None:
+def check_request(output: Path, source: str | Path, options: ExportOptions) -> None:
     """Refuse whatever can be refused before the heavy work."""
     _check_output(output, source, options)
     check_geometry(options.tile_px, options.margin_px)
@@ -274,8 +283,8 @@ def _check_request(output: Path, source: str | Path, options: ExportOptions) -> 
 
 
 def check_memory(card: Card, tile_px: int) -> None:
-    """Raise OptionError where an export at a tile needs more memory than there is."""
-    needed, there = export_bytes(card, tile_px), memory_bytes()
+    """Raise OptionError where an export at a tile needs more memory than is free."""
+    needed, there = export_bytes(card, tile_px), free_memory_bytes()
     if needed <= there:
         return
     fits = [
@@ -285,8 +294,8 @@ def check_memory(card: Card, tile_px: int) -> None:
     ]
     raise OptionError(
         f"exporting {card.short_name} at tiles of {tile_px} px takes about {needed / 2**30:.1f} "
-        f"GiB, this machine has {there / 2**30:.1f}",
-        f"use --tile {fits[0]}" if fits else "export it on another machine",
+        f"GiB, {there / 2**30:.1f} are free",
+        f"free some memory, or use --tile {fits[0]}" if fits else "export it on another machine",
     )
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from flair_export.convert.int8 import Int8Verdict
     from flair_export.proof.compare import Comparison, EqualLabels
     from flair_export.proof.verify import Verdict
+    from flair_export.trial import Trial
+    from flair_export.tuning import Trials, Tuned
 
 LAYERS_SHOWN = 5
 
@@ -110,6 +112,46 @@ def _row(entry: EqualLabels) -> tuple[str, str, str, str, str]:
     lean = entry.difference.lean
     leaning = "-" if lean is None else f"{100 * lean:.0f}"
     return shown(name), f"{entry.pixels:,}", f"{entry.different:,}", share, leaning
+
+
+def print_trials(found: Trials) -> None:
+    """Print what every way did here."""
+    table = Table(title=f"Tiles of {found.tile_px} px, {found.tiles} of them, on this machine")
+    table.add_column("file and engine")
+    for title in ("Mpx/s", "km²/h", "equal to FP32 %", "lean %"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for trial in found.trials:
+        table.add_row(*trial_row(trial))
+    _console().print(table)
+    for note in found.notes:
+        click.echo(shown(note))
+
+
+def trial_row(trial: Trial) -> tuple[str, str, str, str, str, str]:
+    """Return a way, its Mpx/s and km²/h, equal labels and lean in percent, and what is wrong."""
+    rate, area, found = trial.new_mpx_per_s, trial.km2_per_h, trial.difference
+    return (
+        trial.way.name,
+        "-" if rate is None else f"{rate:.2f}",
+        "-" if area is None else f"{area:,.0f}",
+        # Cut, not rounded: 100.0000 is said of nothing that differs somewhere.
+        f"{floor(1e6 * found.share) / 1e4:.4f}" if found.pixels else "-",
+        "-" if found.lean is None else f"{100 * found.lean:.0f}",
+        shown(trial.fault),
+    )
+
+
+def expected_of(found: Tuned) -> str:
+    """Return what a tuned file is, and how fast it is expected to be."""
+    spec, trial = found.way.spec, found.trial
+    what = f"{spec.precision} at tiles of {spec.tile_px} px, margin {spec.margin_px}: "
+    if trial is None or trial.new_mpx_per_s is None or trial.km2_per_h is None:
+        return f"{what}not measured, as this machine does not run it"
+    return (
+        f"{what}{trial.new_mpx_per_s:.2f} Mpx/s, {trial.km2_per_h:,.0f} km²/h, reading apart, "
+        f"{floor(1e4 * trial.difference.share) / 1e2:.2f} % of labels FP32's"
+    )
 
 
 def print_spec(spec: ModelSpec) -> None:

@@ -34,7 +34,10 @@ class Choice:
         return f"{self.engine} {self.precision}" if self.precision else self.engine
 
     def computes_in(self, spec: ModelSpec) -> str:
-        """Return the precision that the opened backend of a model says it has."""
+        """Return the precision that the opened backend of a model says it has.
+
+        Of `auto`, which judges by the raster, the file's.
+        """
         return named_precision(spec, self.precision) if self.precision else spec.precision
 
     def options(self, **others: Any) -> RunOptions:
@@ -47,6 +50,10 @@ class Choice:
         return ["--engine", self.engine, *own]
 
 
+BY_ITSELF: Sequence[Choice] = (Choice("auto"), Choice("auto", "fp32"))
+"""What flair-run takes without --engine: only whole runs tell which engine that is."""
+
+
 def every_choice() -> list[Choice]:
     """Return all engines of the library in all their precisions."""
     names = [name for name in get_args(EngineName) if name != "auto"]
@@ -55,10 +62,11 @@ def every_choice() -> list[Choice]:
 
 def chosen(labels: Sequence[str]) -> list[Choice]:
     """Return the choices by label, all where none is named. Raises EngineError."""
-    known = {choice.label: choice for choice in every_choice()}
+    every = every_choice()
+    known = {choice.label: choice for choice in (*every, *BY_ITSELF)}
     if unknown := [label for label in labels if label not in known]:
         raise EngineError(f"engine {unknown[0]!r} is unknown", f"choose from {', '.join(known)}")
-    return [known[label] for label in labels] or list(known.values())
+    return [known[label] for label in labels] or every
 
 
 def opened(model: Path, spec: ModelSpec, options: RunOptions) -> Backend:

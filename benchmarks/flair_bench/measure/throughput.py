@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from flair_bench.data.rasters import write_raster
 from flair_bench.figures import ModelWork, NetworkSpeed, ThroughputFigures, WholeRun
 from flair_bench.measure.candidates import geometry_name, list_candidates
-from flair_bench.measure.engines import Choice, probe
+from flair_bench.measure.engines import BY_ITSELF, Choice, probe
 from flair_bench.measure.network_speed import Batching, network_alone
 from flair_bench.measure.whole_runs import (
     Rasters,
@@ -88,7 +88,8 @@ def measure(
     net = reference_network(checkpoint, options.models[0]) if checkpoint else None
     status("limits of the machine")
     before = measure_limits(rasters.large, folder)
-    network = network_alone(candidates, options.batchings, options.repeats, image_bhw, net, status)
+    named = [found for found in candidates if found.choice not in BY_ITSELF]
+    network = network_alone(named, options.batchings, options.repeats, image_bhw, net, status)
     runners = _runners(options, candidates, rasters)
     run_in_turn(runners, rasters, options.repeats, status)
     status("limits of the machine, again")

@@ -10,7 +10,7 @@ import statistics
 import sys
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
@@ -41,6 +41,7 @@ class Runner:
     tail: tuple[str, ...] = ()
     geometry: str
     precision: str
+    """Of flair-run what is expected; its report says what it was."""
     walls: list[Outcome] = field(default_factory=list)
     starts: list[Outcome] = field(default_factory=list)
 
@@ -124,8 +125,9 @@ def whole_run(
     Its map is compared with that of the first of `runners`, which has the geometry of `spec`.
     """
     walls = [outcome.wall_s for outcome in runner.walls]
+    report = _report(rasters.report_of(runner.label))
     return WholeRun(
-        precision=runner.precision,
+        precision=report["precision"] if report else runner.precision,
         geometry=runner.geometry,
         wall_s=statistics.median(walls),
         wall_s_spread=Spread.of(walls),
@@ -139,7 +141,7 @@ def whole_run(
         },
         agreement=agreement(_labels(rasters, runners[0]), _labels(rasters, runner), spec.core_px),
         comparable=runner.geometry == geometry_name(spec),
-        stages=_stages(rasters.report_of(runner.label)),
+        stages=_stages(report) if report else None,
     )
 
 
@@ -165,17 +167,21 @@ def agreement(expected: np.ndarray, found: np.ndarray, core_px: int) -> float | 
     return float((expected[inside] == found[inside]).mean())
 
 
-def _stages(report: Path) -> Stages | None:
-    """Return what a report of flair-run says, None where there is none."""
-    if not report.exists():
+def _report(path: Path) -> dict[str, Any] | None:
+    """Return what flair-run wrote last, None where there is nothing."""
+    if not path.exists():
         return None
-    written = json.loads(report.read_text(encoding="utf-8"))
+    written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return written
+
+
+def _stages(report: dict[str, Any]) -> Stages:
     return Stages(
-        wall_s=written["wall_s"],
-        start_up_s=written["start_up_s"],
-        busy_s=written["busy_s"],
-        overlap=written["wall_s"] / max(written["busy_s"].values()),
-        tiles=written["tiles"],
+        wall_s=report["wall_s"],
+        start_up_s=report["start_up_s"],
+        busy_s=report["busy_s"],
+        overlap=report["wall_s"] / max(report["busy_s"].values()),
+        tiles=report["tiles"],
     )
 
 

@@ -8,6 +8,7 @@ from flair_bench.figures import BEST, OFFICIAL
 from flair_bench.show.recipes import RECIPES, Recipe
 from flair_bench.show.tables import Table
 from flair_bench.show.wording import percent, ratio, run_label, spoken
+from flair_export.cards import MARGIN_PX, TILE_PX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
     from flair_bench.results import Result
 
 NOT_MEASURED = "not measured"
-BY_DEFAULT = ("trt", "ort")
-"""Engines that flair-run takes without --engine."""
+BY_ITSELF = "auto"
+"""What the runs of flair-run without --engine are called."""
 INSTALLS = {
     "cpu": "`'.[cpu]'`",
     "cpu,export": "`'.[cpu,export]'`",
@@ -80,8 +81,8 @@ def computed_bounds(results: Sequence[Result]) -> tuple[str, Table] | None:
 def headline(results: Sequence[Result]) -> str:
     """Return a sentence or two on the machine measured last beside the official tool's way.
 
-    They name the runs that flair-run makes without --engine at the official geometry, and the
-    fastest of all.
+    They name the runs that flair-run makes without --engine of a file that flair-export makes
+    without --tile, and the fastest of all.
     """
     beside_official = [
         (result.sections["throughput"].date, result.machine.short, figures)
@@ -92,7 +93,11 @@ def headline(results: Sequence[Result]) -> str:
         return "Nothing has been measured beside the official tool yet."
     _, machine, figures = max(beside_official, key=lambda measured: measured[0])
     runs = figures.own_runs
-    usual = [n for n, run in runs.items() if run.comparable and n.split()[0] in BY_DEFAULT]
+    usual = [
+        name
+        for name, run in runs.items()
+        if name.split()[0] == BY_ITSELF and run.geometry == f"{TILE_PX}-{MARGIN_PX}"
+    ]
     best = min(runs, key=lambda name: runs[name].wall_s)
     said = [_times_as_fast(name, runs[name], first=not n) for n, name in enumerate(usual)]
     if best not in usual:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flair_bench.figures import GeometryCost, RunRatio, Spread, WholeRun
 
 ENGINE_WORDS = {"ort": "ONNX Runtime", "openvino": "OpenVINO", "trt": "TensorRT"}
+BY_ITSELF_WORDS = "the engine it takes by itself,"
 PRECISION_WORDS = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8"}
 NONE = "-"
 """Where there is no figure."""
@@ -48,7 +49,8 @@ def spoken(name: str, run: WholeRun) -> str:
     """Return a whole run in words: `OpenVINO INT8 and bf16 at 512 / 128`."""
     precision = " and ".join(PRECISION_WORDS.get(word, word) for word in run.precision.split())
     engine = name.split()[0]
-    return f"{ENGINE_WORDS.get(engine, engine)} {precision} at {run.geometry.replace('-', ' / ')}"
+    engine = BY_ITSELF_WORDS if engine == "auto" else ENGINE_WORDS.get(engine, engine)
+    return f"{engine} {precision} at {run.geometry.replace('-', ' / ')}"
 
 
 def geometry_label(cost: GeometryCost) -> str:

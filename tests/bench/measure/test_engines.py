@@ -11,6 +11,8 @@ from flair_engine.errors import EngineError
 def test_engines_are_chosen_by_label():
     assert chosen([]) == every_choice()
     assert [choice.label for choice in chosen(["ort"])] == ["ort"]
+    assert chosen(["auto", "auto fp32"]) == list(engines.BY_ITSELF)
+    assert not set(engines.BY_ITSELF) & set(every_choice())
     with pytest.raises(EngineError, match=r"engine 'warp' is unknown: choose from .*ort"):
         chosen(["warp"])
 

@@ -32,7 +32,7 @@ def asked(exported):
     return ThroughputOptions(
         models=[exported(8), exported(0)],
         checkpoint=None,
-        choices=[Choice("ort"), Choice("openvino", "fp32")],
+        choices=[Choice("ort"), Choice("openvino", "fp32"), Choice("auto", "fp32")],
         batches=[1, 2],
         slots=[2],
         size_px=96,
@@ -52,7 +52,8 @@ def test_everything_is_measured_in_one_run(asked, image_file, tmp_path, monkeypa
     monkeypatch.setattr(measurement, "measure_limits", lambda *_: limits)
     figures = measurement.measure(asked, image_file[1], tmp_path)
     names = ["ort 32-8", "ort 32-0", "openvino fp32 32-8", "openvino fp32 32-0"]
-    assert list(figures.runs) == names, "engine by engine"
+    by_itself = ["auto fp32 32-8", "auto fp32 32-0"]
+    assert list(figures.runs) == [*names, *by_itself], "engine by engine"
     shapes = ("batch 1 slots 2", "batch 2 slots 2")
     by_model = [f"{names[n]} {shape}" for n in (0, 2, 1, 3) for shape in shapes]
     assert [entry.label for entry in figures.network] == by_model, "model by model"

@@ -57,7 +57,8 @@ def test_a_run_is_its_medians_its_map_and_its_own_report(rasters, exported, writ
     official, ours = runner("official", 30, 40, 20), runner("ort", 10, 20, 10)
     write_image(rasters.map_of(official), labels - 1)
     write_image(rasters.map_of(ours), labels)
-    report = {"wall_s": 9.0, "start_up_s": 0.5, "busy_s": {"read": 1.0, "infer": 6.0}, "tiles": 9}
+    report = {"wall_s": 9.0, "start_up_s": 0.5, "busy_s": {"read": 1.0, "infer": 6.0}, "tiles": 9,
+              "precision": "bf16"}  # fmt: skip
     rasters.report_of("ort").write_text(json.dumps(report))
     found = whole_runs.whole_run(ours, [official, ours], rasters, spec)
     assert (found.wall_s, found.start_up_s, found.cpu_s, found.peak_mib) == (10, 1, 20, 200)
@@ -65,6 +66,7 @@ def test_a_run_is_its_medians_its_map_and_its_own_report(rasters, exported, writ
     assert list(found.ratios) == ["official"]
     assert found.agreement == 1, "official's values begin at 0"
     assert found.comparable
+    assert found.precision == "bf16", "as the run says, whatever was expected"
     assert (found.stages.overlap, found.stages.tiles) == (1.5, 9)
     assert whole_runs.whole_run(official, [official, ours], rasters, spec).stages is None
 

@@ -26,6 +26,7 @@ def machine(request, monkeypatch):
     yield machine
     assert not machine.stack, "a context was left on the thread's stack"
     assert not machine.memory, "device memory was left allocated"
+    assert not machine.contexts, "a context was not given back"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What of an emulated GPU is Python: TensorRT's part, and runs of the command beside the driver.
+"""Parts of an emulated GPU that are Python: TensorRT, and runs of the command beside the driver.
 
 The driver is tests/emulated/driver.cpp, pycuda the real one; tests/emulated/build.py builds both.
 TensorRT is the stand-in of fake_tensorrt.py, whose batches are queued on the driver's streams and

@@ -13,7 +13,7 @@
 // Environment: EMULATED_GPUS, their number (1); EMULATED_GPU_NAMES, by commas;
 // EMULATED_GPU_LATE_US, mean microseconds before each piece of work (200); EMULATED_GPU_COMPUTE_US,
 // those that a launch takes at least (0); EMULATED_GPU_SLOW=DEVICE:FACTOR, of both;
-// EMULATED_GPU_FAIL=DEVICE:N, the launch of a device that fails, from 1, and all after it;
+// EMULATED_GPU_FAIL=DEVICE:N, the launch of a device that fails, from 1, with all that comes after;
 // EMULATED_GPU_MEMORY and EMULATED_GPU_PINNED, bytes there are.
 
 #include <cuda.h>
@@ -330,6 +330,10 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
   for (auto& [at, memory] : m.pinned) pinned += memory.device == device;
   for (auto* stream : m.streams) streams += stream->device == device && !stream->closing;
   for (auto* event : m.events) events += event->device == device;
+  // What an error's traceback holds of a run that failed goes later.
+  for (auto& each : m.devices) {
+    if (each.broken) return CUDA_SUCCESS;
+  }
   if (buffers + pinned + streams + events)
     found("context of device %d released with %zu device buffers, %zu page-locked, %zu streams, "
           "%zu events", device, buffers, pinned, streams, events);

@@ -20,10 +20,10 @@ HERE = Path(__file__).parent
 FOLDER = HERE.parents[1] / ".gpu-emulated" / f"cp{sys.version_info.major}{sys.version_info.minor}"
 DRIVER = FOLDER / "lib" / "libcuda.so.1"
 SITE = FOLDER / "site"
-BUILT = FOLDER / "built"
-"""Holds the sources that were built, once everything is."""
+"""Where pycuda is put, once it is whole."""
+BUILT = FOLDER / "driver.cpp"
+"""What the driver was built of, once it is."""
 PYCUDA = "pycuda==2026.1"
-SOURCES = (HERE / "driver.cpp", HERE / "build.py")
 
 
 def missing() -> str | None:
@@ -45,24 +45,25 @@ def cuda() -> Path:
 
 
 def is_built() -> bool:
-    """Return whether everything is built from the sources as they are."""
-    return BUILT.is_file() and BUILT.read_text() == _sources()
+    """Return whether everything is built, the driver from its source as it is."""
+    return SITE.is_dir() and BUILT.is_file() and BUILT.read_text() == _source()
 
 
-def _sources() -> str:
-    return "".join(path.read_text() for path in SOURCES)
+def _source() -> str:
+    return (HERE / "driver.cpp").read_text()
 
 
 def build() -> None:
     """Build the driver, pycuda against it, and the driver again with all that pycuda names."""
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    DRIVER.parent.mkdir(parents=True)
-    _driver(())
-    DRIVER.with_name("libcuda.so").symlink_to(DRIVER.name)
-    _pycuda()
+    DRIVER.parent.mkdir(parents=True, exist_ok=True)
+    BUILT.unlink(missing_ok=True)
+    if not SITE.is_dir():
+        _driver(())
+        _pycuda()
     (extension,) = (SITE / "pycuda").glob("_driver*.so")
+    _driver(())
     _driver(_undefined(extension) - _defined(DRIVER))
-    BUILT.write_text(_sources())
+    BUILT.write_text(_source())
 
 
 def _driver(others: set[str] | tuple[()]) -> None:
@@ -76,6 +77,9 @@ def _driver(others: set[str] | tuple[()]) -> None:
             "-Wl,-soname,libcuda.so.1", f"-I{cuda() / 'include'}", "-o", DRIVER,
             HERE / "driver.cpp", rest,
         )  # fmt: skip
+    link = DRIVER.with_name("libcuda.so")
+    link.unlink(missing_ok=True)
+    link.symlink_to(DRIVER.name)
 
 
 def _pycuda() -> None:
@@ -100,7 +104,10 @@ def _pycuda() -> None:
         )
         _run(sys.executable, "setup.py", "--quiet", "build", env=environment, cwd=source)
         (built,) = source.glob("build/lib*/pycuda")
-        shutil.copytree(built, SITE / "pycuda")
+        new = SITE.with_suffix(".new")
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(built, new / "pycuda")
+        new.rename(SITE)
 
 
 def _undefined(library: Path) -> set[str]:

@@ -172,10 +172,14 @@ class Job:
 
     def start(self, name, *options, before="", **changes):
         """Start it; `before` is Python that is executed first. Return the process and its log."""
+        program = f"{before}\nfrom flair_engine.__main__ import main\nmain()"
+        return self.python(program, name, self.arguments(name, *options), **changes)
+
+    def python(self, program, name, arguments=(), **changes):
+        """Start a program; return the process and its log, of a name."""
         log = self.folder / f"{name}.log"
         log.unlink(missing_ok=True)
-        program = f"{before}\nfrom flair_engine.__main__ import main\nmain()"
-        command = [sys.executable, "-c", program, *self.arguments(name, *options)]
+        command = [sys.executable, "-c", program, *map(str, arguments)]
         return subprocess.Popen(
             command, env=environment(log, **changes), stderr=subprocess.PIPE, text=True
         ), log

@@ -117,6 +117,7 @@ def make_driver(machine):
             machine.contexts += 1
 
         def detach(self):
+            assert machine.stack.pop() is self, "detached elsewhere it would stay"
             machine.contexts -= 1
 
         def push(self):

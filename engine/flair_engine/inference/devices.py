@@ -45,11 +45,6 @@ def devices_of(device: str) -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(count))
 
 
-def most_devices(device: str | None) -> int:
-    """Return how many devices a name stands for, as far as it says so: `cuda:all` counts as one."""
-    return len(device.split(",")) if device is not None else 1
-
-
 def _numbered(device: str) -> tuple[str, ...]:
     names = ("cuda:0" if name == "cuda" else name for name in device.split(","))
     return tuple(re.sub(r":0+(?=\d)", ":", name) for name in names)

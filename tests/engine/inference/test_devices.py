@@ -2,7 +2,7 @@ import pytest
 from doubles import fake_tensorrt
 
 from flair_engine.errors import EngineError
-from flair_engine.inference.devices import check_device, devices_of, kind_of, most_devices
+from flair_engine.inference.devices import check_device, devices_of, kind_of
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,7 @@ from flair_engine.inference.devices import check_device, devices_of, kind_of, mo
 def test_names_of_devices(device, names):
     check_device(device)
     assert devices_of(device) == names
-    assert most_devices(device) == len(names)
     assert kind_of(device) == names[0].partition(":")[0]
-
-
-def test_without_a_name_there_is_one():
-    assert most_devices(None) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,13 @@
 The only module that imports pycuda, and only when a Device is made: importing it needs no GPU.
 The primary context is the one that ONNX Runtime and TensorRT use too, so pointers can be passed
 between them; `pycuda.autoinit` would make a second one. pycuda keeps a stack of contexts per
-thread: whatever touches the device stands inside `with device.current():`, in the thread that made
-the Device.
+thread: whatever touches the device stands inside `with device.current():`, in one thread at a time.
 """
 
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +27,7 @@ class Device:
     """One CUDA device by its number from 0.
 
     Raises EngineError where pycuda, the driver or the device is missing. Buffers, streams and
-    events made by a Device must be dropped before it is closed, in the same thread.
+    events made by a Device must be dropped before it is closed, while it is current.
     """
 
     def __init__(self, index: int = 0) -> None:
@@ -109,11 +108,14 @@ class Device:
         """Give the context back; a second call does nothing.
 
         Dropped without `detach`, pycuda would ask the driver to detach a primary context, which it
-        refuses, and the context would stay.
+        refuses, and the context would stay; so it would if it were detached in another thread than
+        the one that made it without being current there.
         """
         context, self._context = self._context, None
         if context is not None:
-            context.detach()
+            with suppress(self._driver.Error):  # of a device that has failed
+                context.push()
+                context.detach()
 
 
 class DeviceBuffer:

@@ -94,6 +94,7 @@ def test_cards_of_two_models_agree_and_it_is_told(job):
         ({"gpus": 2}, "cuda:0,cuda:5", "there is no cuda:5: this machine has 2 CUDA devices: use"),
         ({"gpu_memory": 10_000}, "cuda:0", "out of memory for 2 slots of 5 tiles: 0 MiB on cuda:0"),
         ({"gpu_pinned": 10_000}, "cuda:0", "5 tiles: 0 MiB of page-locked memory could not be had"),
+        ({"gpus": 2, "gpu_memory": 40_000}, "cuda:all", "tiles: 0 MiB on cuda:1 (Emulated GPU, "),
         ({"gpus": 2, "gpu_fail": "1:1"}, "cuda:all", "device cuda:1 (Emulated GPU) failed: "),
     ],
 )

@@ -6,6 +6,7 @@ one of them. Otherwise it depends on which computes what, so labels are compared
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
@@ -76,8 +77,7 @@ class SeveralBackend:
 
     def close(self) -> None:
         """Wait for work in flight and free everything; see Backend."""
-        for backend in self._backends:
-            backend.close()
+        _close(self._backends)
 
 
 def open_several(
@@ -95,9 +95,15 @@ def open_several(
             return backends[0]
         return SeveralBackend(backends, _differences(backends, request))
     except BaseException:
-        for backend in backends:
-            backend.close()
+        _close(backends)
         raise
+
+
+def _close(backends: Sequence[Backend]) -> None:
+    """Close all, those too that come after one that fails at it."""
+    with ExitStack() as stack:
+        for backend in backends:
+            stack.callback(backend.close)
 
 
 def _differences(backends: Sequence[Backend], request: Request) -> Sequence[LabelDifference | None]:

@@ -239,8 +239,8 @@ def _timeline(use: DeviceUse) -> str:
         for line, (begin, end) in enumerate((batch.copy_in, batch.compute, batch.copy_out))
     )
     return (
-        f'<figure><svg viewBox="0 0 1000 {30 * slots}" width="100%" fill="var(--bar)" role="img" '
-        f'aria-label="timeline">{bars}</svg><figcaption>{_text(use.device)}: its first '
+        f'<figure><svg viewBox="0 0 1000 {30 * slots}" width="100%" style="fill:var(--bar)" '
+        f'role="img" aria-label="timeline">{bars}</svg><figcaption>{_text(use.device)}: its first '
         f"{len(use.timeline)} batches in {1000 * end_s:,.1f} ms; for each slot copy-in, compute "
         "and copy-out from top to bottom</figcaption></figure>"
     )

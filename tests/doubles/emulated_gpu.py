@@ -30,28 +30,29 @@ RELEASE = "10.13.3.9"
 KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-class Machine:
+class Machine(fake_tensorrt.Machine):
     """The emulated host as the stand-in for TensorRT sees it."""
 
     def __init__(self):
-        self.release = RELEASE
+        super().__init__(RELEASE)
         self.fail = set(os.environ.get("EMULATED_TRT_FAIL", "").split())
-        self.spoil = None
-        self.builds, self.configs = 0, []
-        self.driver = ctypes.CDLL("libcuda.so.1")
+        self.library = ctypes.CDLL("libcuda.so.1")
         self.kernels = []
         """Kept, as C knows of no references; a run has some thousands."""
-        self.tensorrt = fake_tensorrt.make_tensorrt(self)
 
     def need_context(self):
         self._device()
 
     @property
     def name(self):
-        """Of the device whose context is current."""
+        """Model of the device whose context is current."""
         name = ctypes.create_string_buffer(256)
         self._call("cuDeviceGetName", name, len(name), self._device())
         return name.value.decode()
+
+    @name.setter
+    def name(self, _):
+        """Leave it to the driver."""
 
     def queue_inference(self, stream, _context, model, addresses, shapes, _spoil):
         """Queue a run of the graph on a stream of the driver."""
@@ -77,7 +78,7 @@ class Machine:
         return device.value
 
     def _call(self, name, *arguments):
-        code = getattr(self.driver, name)(*arguments)
+        code = getattr(self.library, name)(*arguments)
         if code:
             raise RuntimeError(f"{name} failed with {code}")
 

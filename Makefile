@@ -4,13 +4,25 @@ BIN := .venv/bin
 PYTHON310 ?= $(shell for p in python3.10 $$HOME/.pyenv/versions/3.10.*/bin/python3.10; do \
 	$$p -c '' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: demo quick test test310 soak check docs lint bench constraints clean
+.PHONY: demo quick test test310 soak check docs lint bench constraints clean gpu-emulated prepared
 
 demo: .venv/ready
 	$(BIN)/python -m flair_export.demo demo
 
-test: check $(if $(PYTHON310),test310)
+test: prepared $(if $(PYTHON310),test310)
 	$(BIN)/pytest -q -n auto
+
+# Checks, and beside them the emulated GPU: where it cannot be built, its tests skip and say why.
+prepared: .venv/ready
+	$(MAKE) --no-print-directory -j2 -k check emulated-if-possible
+
+.PHONY: emulated-if-possible
+emulated-if-possible: .venv/ready
+	-$(BIN)/python tests/emulated/build.py
+
+# A driver of emulated GPUs and the real pycuda, from source: once, in .gpu-emulated.
+gpu-emulated: .venv/ready
+	$(BIN)/python tests/emulated/build.py
 
 # The oldest Python the engine supports, where one is installed.
 test310: .venv310/ready
@@ -22,7 +34,7 @@ quick: check
 
 # Runs disturbed in every way, thousands of times; prints a table. FLAIR_SOAK=0.1 is a tenth.
 FLAIR_SOAK ?= 1
-soak: .venv/ready
+soak: emulated-if-possible
 	FLAIR_SOAK=$(FLAIR_SOAK) $(BIN)/pytest -q -n auto tests/faults
 
 # The commands, links and Python of README.md and docs/.
@@ -56,7 +68,7 @@ constraints: .venv/ready
 	 $(BIN)/pip freeze --exclude-editable | grep -viE '^(nvidia|cuda|triton)') > constraints.txt
 
 clean:
-	rm -rf .venv .venv310 demo
+	rm -rf .venv .venv310 .gpu-emulated demo
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

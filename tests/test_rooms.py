@@ -43,6 +43,7 @@ ROOMS = {
             "bounded_json",
             "model_file",
             "pace",
+            "advice",
             "crs",
         },
         {"reading", "inference", "mapping"},

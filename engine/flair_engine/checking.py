@@ -137,11 +137,13 @@ def check_memory(spec: ModelSpec, options: RunOptions) -> None:
         return
     memory = memory_bytes()
     tile_bytes = sum(math.prod(shape) for shape in expected_tensors(spec).values())
-    wanted = options.batch * options.slots * tile_bytes
+    devices = 1 + (options.device or "").count(",")
+    on_all = f" x {devices} devices" if devices > 1 else ""
+    wanted = options.batch * options.slots * devices * tile_bytes
     if wanted > memory:
         raise EngineError(
-            f"batch {options.batch} x slots {options.slots} take {wanted / 2**30:.1f} GiB, this "
-            f"machine has {memory / 2**30:.1f}",
+            f"batch {options.batch} x slots {options.slots}{on_all} take "
+            f"{wanted / 2**30:.1f} GiB, this machine has {memory / 2**30:.1f}",
             "use a smaller --batch",
         )
 

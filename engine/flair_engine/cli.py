@@ -216,9 +216,15 @@ SECTIONS = {
     callback=list_engines,
     help="List the engines, whether each can run here and why not, and exit.",
 )
-@click.option("--device", metavar="cpu|cuda|cuda:N", help="Where to run; default: what is there.")
+@click.option(
+    "--device",
+    metavar="cpu|cuda:N[,cuda:N]|cuda:all",
+    help="Where to run, on several GPUs too; default: what is there.",
+)
 @click.option("--batch", type=int, help="Tiles per inference; default: by device.")
-@click.option("--slots", type=int, default=2, show_default=True, help="Batches in flight.")
+@click.option(
+    "--slots", type=int, default=2, show_default=True, help="Batches in flight on a device."
+)
 @click.option("--threads", type=int, help="CPU threads; default: every CPU of the process.")
 @click.option(
     "--memory",

@@ -85,11 +85,11 @@ class RunOptions:
 
     engine: EngineName = "auto"
     device: str | None = None
-    """`cpu`, `cuda` or `cuda:N`."""
+    """`cpu`, `cuda`, `cuda:N`, several GPUs such as `cuda:0,cuda:1`, or `cuda:all`."""
     batch: int | None = None
     """Tiles per inference."""
     slots: int = 2
-    """Batches in flight: 1 waits for each, 2 is double buffering."""
+    """Batches in flight, on each of several GPUs: 1 waits for each, 2 is double buffering."""
     threads: int | None = None
     """CPU threads, of inference on the CPU and of decoding."""
     memory_mib: int | None = None

@@ -16,6 +16,7 @@ from flair_engine.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from flair_engine.inference.base import DeviceUse
     from flair_engine.mapping.picture import MapPicture
     from flair_engine.report import Report
     from flair_engine.work import Work
@@ -92,6 +93,7 @@ def page(report: Report, work: Work) -> str:
         _classes(report, colors),
         "<h2>Where the time went</h2>",
         _stages(report),
+        _devices(report),
         "<h2>What was read</h2>",
         _files((file.path, file.size, "") for file in report.inputs),
         "<h2>What was written</h2>",
@@ -202,7 +204,46 @@ def _stages(report: Report) -> str:
         f"{report.start_up_s:.1f} s to start; stages overlap. "
         f"{report.pixels / 1e6:,.2f} Mpx, {report.share_said}."
     )
-    return f'{_table(head, rows)}<p class="about">{_text(about)}</p>'
+    return f'{_table(head, rows)}<p>{_text(report.advice)}</p><p class="about">{_text(about)}</p>'
+
+
+def _devices(report: Report) -> str:
+    """Return what each GPU has done, and when its first batches were in which stage."""
+    if not report.devices:
+        return ""
+    rows = [
+        f'<tr><td class="text">{_text(use.device)}, {_text(use.name)}</td><td>{use.batches:,}</td>'
+        + "".join(f"<td>{seconds / report.wall_s:.0%}</td>" for seconds in use.busy_s.values())
+        + f"<td>{_share(use.agreement_fp32)}</td><td>{_share(use.agreement_first)}</td></tr>"
+        for use in report.devices
+    ]
+    stages = "".join(f"<th>{_text(stage)}</th>" for stage in report.devices[0].busy_s)
+    head = f"<tr><th>GPU</th><th>batches</th>{stages}<th>as FP32</th><th>as the first</th></tr>"
+    return _table(head, rows) + "".join(map(_timeline, report.devices))
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"
+
+
+def _timeline(use: DeviceUse) -> str:
+    """Draw the first batches of a GPU: a line for each stage of each slot, time to the right."""
+    if not use.timeline:
+        return ""
+    end_s = max(batch.copy_out[1] for batch in use.timeline)
+    slots = 1 + max(batch.slot for batch in use.timeline)
+    bars = "".join(
+        f'<rect x="{1000 * begin / end_s:.2f}" y="{10 * (3 * batch.slot + line)}" '
+        f'width="{max(1.0, 1000 * (end - begin) / end_s):.2f}" height="8"/>'
+        for batch in use.timeline
+        for line, (begin, end) in enumerate((batch.copy_in, batch.compute, batch.copy_out))
+    )
+    return (
+        f'<figure><svg viewBox="0 0 1000 {30 * slots}" width="100%" style="fill:var(--bar)" '
+        f'role="img" aria-label="timeline">{bars}</svg><figcaption>{_text(use.device)}: its first '
+        f"{len(use.timeline)} batches in {1000 * end_s:,.1f} ms; for each slot copy-in, compute "
+        "and copy-out from top to bottom</figcaption></figure>"
+    )
 
 
 def _files(files: Iterable[tuple[str, int | None, str]]) -> str:

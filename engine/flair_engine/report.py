@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from flair_engine.advice import advice_of
 from flair_engine.grid import bounds
 from flair_engine.mapping.published import bbox_of, crs_text
 from flair_engine.provenance import fingerprint
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from flair_engine.grid import Window
+    from flair_engine.inference.base import BatchTimes, DeviceUse
     from flair_engine.mapping.published import OutputFile
     from flair_engine.reading.inputs import Sheet
     from flair_engine.tally import LandCover
     from flair_engine.work import Work
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
 """Number of a report's fields and their meaning; CONTRIBUTING.md says when it goes up."""
 HECTARES_DECIMALS = 8
 """A square centimetre, far less than any pixel: classes sum up to their whole."""
 SECONDS_DECIMALS = 3
+TIMELINE_DECIMALS = 6
 RATE_DIGITS = 6
 
 
@@ -100,7 +103,11 @@ class Report:
     wall_s: float
     """From the first read to the published map."""
     busy_s: Mapping[str, float]
-    """By stage; stages overlap, so the sum exceeds `wall_s`."""
+    """By stage, of several GPUs the busiest; stages overlap, so the sum exceeds `wall_s`."""
+    devices: tuple[DeviceUse, ...]
+    """What each GPU has done; empty where none was used, or it cannot be told."""
+    threads: int
+    """CPU threads that decoded."""
     pixels_by_class: Mapping[str, int]
     """By class name, classes that occur."""
     hectares_by_class: Mapping[str, float]
@@ -134,6 +141,13 @@ class Report:
     def slowest_stage(self) -> str:
         """The stage that was busy longest."""
         return max(self.busy_s, key=lambda stage: self.busy_s[stage])
+
+    @property
+    def advice(self) -> str:
+        """Which stage the others waited for, and what to change, in one sentence."""
+        return advice_of(
+            self.wall_s, self.busy_s, batch=self.batch, slots=self.slots, threads=self.threads
+        )
 
     @property
     def closing_line(self) -> str:
@@ -181,6 +195,8 @@ class Report:
             "mpx_per_s": float(f"{self.mpx_per_s:.{RATE_DIGITS}g}"),
             "km2_per_h": float(f"{self.km2_per_h:.{RATE_DIGITS}g}"),
             "slowest_stage": self.slowest_stage,
+            "devices": [_use(device) for device in self.devices],
+            "advice": self.advice,
         }
         return json.dumps(found, indent=2)
 
@@ -223,7 +239,7 @@ def report_of(
         lean_fp32=difference.lean if difference is not None else None,
         exported_agreement_fp32=spec.agreement_fp32,
         batch=backend.batch,
-        slots=len(backend.slots),
+        slots=work.job.run.slots,
         tile_px=spec.tile_px,
         margin_px=spec.margin_px,
         gsd_m=spec.gsd_m,
@@ -243,6 +259,8 @@ def report_of(
             "write": meters.write.busy_s,
             "assemble": meters.assembled_s,
         },
+        devices=tuple(backend.devices),
+        threads=work.threads,
         pixels_by_class={entry.name: int(found.pixels[entry.value]) for entry in classes},
         hectares_by_class={entry.name: float(found.hectares[entry.value]) for entry in classes},
         nodata_pixels=sum(p.shown.pixels for p in work.panels) - int(found.pixels[1:].sum()),
@@ -254,6 +272,20 @@ def report_of(
         notices=tuple(meters.notices),
         warnings=tuple(meters.warnings),
     )
+
+
+def _use(use: DeviceUse) -> dict[str, Any]:
+    """Return what a GPU has done, as JSON holds it: times of a batch as begin and end."""
+    busy_s = {name: round(seconds, SECONDS_DECIMALS) for name, seconds in use.busy_s.items()}
+    timeline = [_times(batch) for batch in use.timeline]
+    return {**asdict(use), "busy_s": busy_s, "timeline": timeline}
+
+
+def _times(batch: BatchTimes) -> dict[str, Any]:
+    return {
+        name: value if name == "slot" else [round(s, TIMELINE_DECIMALS) for s in value]
+        for name, value in asdict(batch).items()
+    }
 
 
 def _warn(work: Work, found: LandCover, skipped: Collection[object]) -> None:

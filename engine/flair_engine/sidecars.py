@@ -189,7 +189,7 @@ def _facts(work: Work, each: SheetTarget, written: list[OutputFile], started: st
         grid=each.sheet.pixel_grid.of(each.target.window),
         files=written,
         sources=[str(work.job.model), *_shown_files(work, each)],
-        software={backend.engine: backend.description},
+        software={backend.engine: backend.identity},
         lineage=(
             f"Labelled by {spec.name} (weights SHA-256 {spec.weights_sha256}) in "
             f"{backend.precision}, tiles of {spec.tile_px} px with margins of {spec.margin_px} px"

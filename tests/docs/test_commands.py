@@ -69,7 +69,7 @@ def check_extras(words, _monkeypatch):
 
 def check_target(words, _monkeypatch):
     recipes = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = re.findall(r"^([\w.]+):", recipes, re.MULTILINE)
+    targets = re.findall(r"^([\w.-]+):", recipes, re.MULTILINE)
     assert set(words[1:]) <= set(targets)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from doubles.faults import KILLED, Fault
 from doubles.field import X, Y, read_map, write
-from doubles.tiny_model import write_box_model
+from doubles.tiny_model import write_box_model, write_cross_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SHARE = float(os.environ.get("FLAIR_SOAK", "0.01"))
 """Share of the cases of `make soak` that are tried; 1 there."""
 KINDS = ("plain", "COG", "per-input", "probabilities", "box")
+GPUS, GPUS_Z4 = "two GPUs", "two GPUs, Z4"
+"""Kinds that run TensorRT on emulated GPUs, the second over real patches."""
 COLUMNS = ("cases", "disturbed", "identical", "told", "tracebacks", "litter")
 """Of the table: cases, those that did not end well at once, those with the same bytes after one
 --resume at most, those that told of what is made again, and what there must be none of."""
@@ -102,6 +104,9 @@ def disturbed(zygote: Zygote, kind: str, folder: Path, rows: int, columns: int =
     sources = folder / "in"
     image = stripes(rows, columns)
     write(sources / "1.tif", image)
+    if kind == GPUS:
+        write_cross_model(folder).rename(folder / "box2.onnx")
+        return prepared(zygote, kind, folder)
     if kind == "per-input":  # beside it, and the first once more at another date
         write(sources / "2.tif", image[:, ::-1], col=columns)
         write(sources / "3.tif", image[:, :, ::-1])
@@ -109,6 +114,11 @@ def disturbed(zygote: Zygote, kind: str, folder: Path, rows: int, columns: int =
     if kind == "probabilities":
         outputs = ("labels", "confidence", "probabilities")
     write_box_model(folder, "one", "two", outputs=outputs)
+    return prepared(zygote, kind, folder)
+
+
+def prepared(zygote: Zygote, kind: str, folder: Path) -> Disturbed:
+    """Return the job whose model and sources lie in a folder, after its undisturbed run."""
     whole = folder / "whole"
     whole.mkdir()
     ended = zygote.run(_arguments(kind, folder, whole), Fault(str(whole), 0, KILLED))
@@ -132,7 +142,7 @@ def _arguments(kind: str, folder: Path, place: Path, *options: str) -> list[str]
         "per-input": ["--per-input"],
         "box": ["--bbox", f"{X + 1},{Y - 1e4},{X + 9},{Y - 2}"],
     }
-    source = folder / "in" if kind == "per-input" else folder / "in" / "1.tif"
+    source = folder / "in" if kind in ("per-input", GPUS_Z4) else folder / "in" / "1.tif"
     output = place if kind == "per-input" else place / "map.tif"
     given = ["-m", folder / "box2.onnx", source, output, *named.get(kind, []), *options]
     return [*map(str, given), "--batch", "8"]

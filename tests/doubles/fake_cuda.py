@@ -34,6 +34,7 @@ class Machine:
 
     def __init__(self, *, gpus=1, name="NVIDIA Stand-in", memory=1 << 30):
         self.gpus, self.name, self.memory_bytes = gpus, name, memory
+        self.contexts = 0
         self.fail = set()
         """Calls that answer as the real ones do when they fail."""
         self.memory, self.pinned, self.next_address = {}, {}, 1 << 20
@@ -54,6 +55,9 @@ class Machine:
         if not hasattr(self.local, "stack"):
             self.local.stack = []
         return self.local.stack
+
+    def queue_inference(self, *what):
+        queue_inference(self, *what)
 
     def need_context(self):
         if not self.stack:
@@ -110,6 +114,11 @@ def make_driver(machine):
     class Context:
         def __init__(self, index):
             self.index = index
+            machine.contexts += 1
+
+        def detach(self):
+            assert machine.stack.pop() is self, "detached elsewhere it would stay"
+            machine.contexts -= 1
 
         def push(self):
             machine.stack.append(self)
@@ -178,6 +187,12 @@ def make_driver(machine):
 
         def synchronize(self):
             machine.host_waits(self.mark)
+
+        def query(self):
+            machine.need_context()
+            machine.reach(self.mark)
+            machine.host_clock = merged(machine.host_clock, self.mark.clock)
+            return True
 
         def time_since(self, start):
             assert None not in (self.mark.time, start.mark.time), "not reached"
@@ -253,7 +268,7 @@ def make_driver(machine):
     return driver
 
 
-def queue_inference(machine, stream, context, onnx_bytes, addresses, shapes, spoil=None):
+def queue_inference(machine, stream_handle, context, onnx_bytes, addresses, shapes, spoil=None):
     """Queue a run of the graph; `context` is touched too, as it owns the activations."""
     key = ("context", id(context))
 
@@ -266,8 +281,10 @@ def queue_inference(machine, stream, context, onnx_bytes, addresses, shapes, spo
             if spoil:
                 value = spoil(value)
             machine.memory[addresses[output]][...] = value.ravel()
-        stream.time += 5.0
+        machine.streams[stream_handle].time += 5.0
 
     inputs = [("device", addresses[name]) for name in shapes]
     outputs = [("device", a) for name, a in addresses.items() if name not in shapes]
-    machine.queue(stream, "inference", run, reads=inputs, writes=[*outputs, key])
+    machine.queue(
+        machine.streams[stream_handle], "inference", run, reads=inputs, writes=[*outputs, key]
+    )

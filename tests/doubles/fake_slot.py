@@ -6,7 +6,8 @@ import numpy as np
 class FakeSlot:
     """Answers the mean of each tile; refuses misuse of its buffers."""
 
-    def __init__(self, log, batch=3):
+    def __init__(self, log, batch=3, device="cpu", ready=lambda: True):
+        self.device, self.is_ready = device, ready
         self.images_nchw = np.zeros((batch, 1, 2, 2), np.uint8)
         self.log = log
         self.in_flight = None

@@ -315,16 +315,15 @@ class IExecutionContext(Played):
             return False
         assert self._shaped
         machine, facts = self._machine, self._engine._facts
-        fake_cuda.queue_inference(
-            machine,
-            machine.streams[stream_handle],
+        queued = machine.queue_inference(
+            stream_handle,
             self,
             self._engine._model,
             dict(self._addresses),
             facts["shapes"],
             machine.spoil if facts["fp16"] else None,
         )
-        return True
+        return queued is not False
 
 
 def make_tensorrt(machine):

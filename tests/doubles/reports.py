@@ -1,5 +1,6 @@
 """Report of a run that never was."""
 
+from flair_engine.inference.base import BatchTimes, DeviceUse
 from flair_engine.mapping.published import OutputFile
 from flair_engine.report import InputFile, Report
 
@@ -38,6 +39,8 @@ REPORT = Report(
     start_up_s=1.0,
     wall_s=12.0,
     busy_s={"read": 3.0, "infer": 9.0, "write": 1.0},
+    devices=(),
+    threads=2,
     pixels_by_class={"water": 5_000_000},
     hectares_by_class={"water": 20.0},
     nodata_pixels=1_000_000,
@@ -48,4 +51,17 @@ REPORT = Report(
     missing_height_pixels=0,
     notices=(),
     warnings=(),
+)
+
+GPU = DeviceUse(
+    device="cuda:1",
+    name="NVIDIA Stand-in",
+    batches=6,
+    busy_s={"copy-in": 1.00049, "compute": 6.0, "copy-out": 2.0},
+    agreement_fp32=0.9991,
+    agreement_first=0.99995,
+    timeline=(
+        BatchTimes(slot=0, copy_in=(0.0, 0.25), compute=(0.25, 0.5), copy_out=(0.5, 0.6)),
+        BatchTimes(slot=1, copy_in=(0.25, 0.5), compute=(0.5, 0.75), copy_out=(0.75, 1.0)),
+    ),
 )

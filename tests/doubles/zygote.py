@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from doubles.faults import Fault, inject
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import IO
 
 NOTE = "flair-run: note: "
@@ -66,15 +66,25 @@ class Ended:
 class Zygote:
     """The client: starts runs, one at a time, and says how they ended."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engine: Sequence[str] = ("--engine", "ort", "--device", "cpu", "--threads", "2"),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._said = folder / "said.txt"
+        self._engine = engine
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
 
     def start(self, arguments: Sequence[object], fault: Fault | None = None) -> int:
         """Start a run; return its process id. With a fault the k-th of its calls fails."""
-        given = [*map(str, arguments), "--engine", "ort", "--device", "cpu", "--threads", "2"]
+        given = [*map(str, arguments), *self._engine]
         order = {"arguments": given, "said": str(self._said), "fault": fault and fault._asdict()}
         self._stream("stdin").write(json.dumps(order) + "\n")
         self._stream("stdin").flush()

@@ -7,8 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from doubles import fake_tensorrt
-from doubles.tiny_model import write_box_model
-from onnx import TensorProto, helper, numpy_helper
+from doubles.tiny_model import write_box_model, write_cross_model
 
 from flair_engine.manifest import attach_manifest, spec_of
 
@@ -26,6 +25,7 @@ def machine(request, monkeypatch):
     yield machine
     assert not machine.stack, "a context was left on the thread's stack"
     assert not machine.memory, "device memory was left allocated"
+    assert not machine.contexts, "a context was not given back"
 
 
 @pytest.fixture
@@ -50,26 +50,9 @@ def expected_cross():
 
 
 @pytest.fixture
-def fp16_path(tiny_path, tmp_path):
-    """The golden model in FP16 with a cross instead of the box: sums up to 1275 are exact."""
-    model = onnx.load(tiny_path)
-    cross = np.zeros((2, 2, 5, 5), np.float16)
-    cross[(0, 1), (0, 1), 2, 1:4] = cross[(0, 1), (0, 1), 1:4, 2] = 1
-    for tensor in model.graph.initializer:
-        if tensor.name == "box":
-            tensor.CopyFrom(numpy_helper.from_array(cross, "box"))
-    cast, convolution, *rest = model.graph.node
-    to_fp16 = helper.make_node("Cast", ["pixels"], ["pixels16"], to=TensorProto.FLOAT16)
-    convolution.input[0] = "pixels16"
-    nodes = [cast, to_fp16, convolution, *rest]
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
-    attach_manifest(model, dataclasses.replace(spec_of(model, "tiny"), precision="fp16"))
-    onnx.checker.check_model(model, full_check=True)
-    path = tmp_path / "model.fp16.onnx"
-    onnx.save(model, path)
-    return path
+def fp16_path(tmp_path):
+    """The golden model in FP16 with a cross instead of the box."""
+    return write_cross_model(tmp_path)
 
 
 @pytest.fixture

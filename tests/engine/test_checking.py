@@ -183,6 +183,8 @@ def test_slots_that_do_not_fit_into_memory(tiny_path, monkeypatch):
         match=r"^batch 1024 x slots 64 take 0.1 GiB, this machine has 0.1: use a smaller --batch$",
     ):
         check_memory(spec, RunOptions(batch=1024, slots=64))
+    with pytest.raises(EngineError, match="^batch 1024 x slots 32 x 2 devices take 0.1 GiB"):
+        check_memory(spec, RunOptions(batch=1024, slots=32, device="cuda:0,cuda:1"))
 
 
 def test_threads_need_addresses(monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from doubles.reports import REPORT
+from doubles.reports import GPU, REPORT
 from doubles.tiny_model import SPEC
 
 from flair_engine.manifest import LandCoverClass
@@ -135,3 +135,16 @@ def test_a_run_of_nothing_has_a_page():
     ))  # fmt: skip
     assert "0.00 ha" in found.said
     assert "no CRS" in found.said
+
+
+def test_what_a_gpu_did_is_shown_and_drawn():
+    found = parsed(replace(REPORT, devices=(GPU, replace(GPU, timeline=(), agreement_first=None))))
+    assert "cuda:1, NVIDIA Stand-in" in found.said
+    assert "99.91%" in found.said
+    assert "cuda:1: its first 2 batches in 1,000.0 ms" in found.said
+    bars = [given for tag, given in found.tags if tag == "rect"]
+    assert [(bar["x"], bar["y"], bar["width"]) for bar in bars[3:]] == [
+        ("250.00", "30", "250.00"), ("500.00", "40", "250.00"), ("750.00", "50", "250.00"),
+    ]  # fmt: skip
+    assert "as the first" not in parsed().said
+    assert REPORT.advice in parsed().said

@@ -122,7 +122,7 @@ def work_of(*panels, sizes=((90, 90),)):
     return SimpleNamespace(
         job=Job(model=Path(__file__), inputs=Inputs(images=("a.tif",)), output=Path("map.tif")),
         spec=SPEC,
-        backend=SimpleNamespace(description="ONNX Runtime", precision="fp32", batch=3),
+        backend=SimpleNamespace(identity="ONNX Runtime", precision="fp32", batch=3),
         opened=SimpleNamespace(
             sheets=[SimpleNamespace(raster=r) for r in rasters], files=(), described="same"
         ),

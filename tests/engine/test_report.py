@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from affine import Affine
-from doubles.reports import REPORT
+from doubles.reports import GPU, REPORT
 from doubles.tiny_model import SPEC
 from rasterio.crs import CRS
 
@@ -58,7 +58,7 @@ def test_the_closing_line_says_what_a_precision_costs(first, exported, end):
 
 def test_the_json_has_every_field_and_rate():
     figures = json.loads(REPORT.to_json())
-    rates = {"mpx_per_s", "km2_per_h", "slowest_stage"}
+    rates = {"mpx_per_s", "km2_per_h", "slowest_stage", "advice"}
     of_the_file = {"schema", "version"}
     assert figures.keys() == {field.name for field in fields(Report)} | rates | of_the_file
     assert figures["schema"] == RECORD_SCHEMA
@@ -139,6 +139,7 @@ def work_of(*panels, sheets, heard=None, difference=DIFFERENCE):
             batch=3,
             slots=[0, 0],
             busy_s={"infer": 5.0},
+            devices=[],
         ),
         panels=panels,
         targets=(),
@@ -261,3 +262,14 @@ def test_nothing_is_told_of_a_whole_map():
     sheet, heard = sheet_at(), []
     report_for(panel(0, sheet, range(1), range(1)), sheets=[sheet], heard=heard)
     assert heard == []
+
+
+def test_what_each_gpu_did_is_told():
+    figures = json.loads(replace(REPORT, devices=(GPU,)).to_json())
+    (use,) = figures["devices"]
+    assert use["busy_s"] == {"copy-in": 1.0, "compute": 6.0, "copy-out": 2.0}
+    assert (use["device"], use["name"], use["batches"]) == ("cuda:1", "NVIDIA Stand-in", 6)
+    assert (use["agreement_fp32"], use["agreement_first"]) == (0.9991, 0.99995)
+    first = {"slot": 0, "copy_in": [0, 0.25], "compute": [0.25, 0.5], "copy_out": [0.5, 0.6]}
+    assert use["timeline"][0] == first
+    assert figures["advice"].startswith("No stage is the wall: infer was busy longest, 75% of")

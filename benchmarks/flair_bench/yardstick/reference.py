@@ -138,6 +138,10 @@ class TorchSlot:
         self._kind = kind
         self._labels: torch.Tensor | None = None
 
+    def is_ready(self) -> bool:
+        """Return that `wait` has to be called: it computes."""
+        return True
+
     def submit(self) -> None:
         """Copy the batch in and start the network."""
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self._kind)

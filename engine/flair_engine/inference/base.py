@@ -39,6 +39,10 @@ class Slot(Protocol):
     images_nchw: np.ndarray
     """uint8 [N, bands, T, T], filled by the caller while nothing is in flight."""
 
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda:N`; the batches of one device end in the order of submission."""
+
     def submit(self) -> None:
         """Queue inference of `images_nchw`, which must stay untouched until `wait` returns."""
 
@@ -48,6 +52,41 @@ class Slot(Protocol):
         Raises InferenceError where the runtime failed.
         """
 
+    def is_ready(self) -> bool:
+        """Return whether `wait` would return at once, or raise; called after `submit`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchTimes:
+    """When one batch was in the stages of a GPU, in its seconds since the first began."""
+
+    slot: int
+    """Its number on the device."""
+    copy_in: tuple[float, float]
+    """Begin and end."""
+    compute: tuple[float, float]
+    copy_out: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceUse:
+    """What one GPU has done."""
+
+    device: str
+    """`cuda:N`."""
+    name: str
+    """Its model."""
+    batches: int
+    busy_s: Mapping[str, float]
+    """Its seconds of copy-in, compute and copy-out."""
+    agreement_fp32: float | None
+    """Share of labels equal to FP32's on some tiles; None where not compared."""
+    agreement_first: float | None = None
+    """Share equal to the first GPU's on some tiles; None of that one, and where both are of one
+    model and compute the same."""
+    timeline: Sequence[BatchTimes]
+    """The first batches."""
+
 
 class Backend(Protocol):
     """A model loaded into a runtime on a device."""
@@ -55,9 +94,11 @@ class Backend(Protocol):
     engine: str
     """Name of the runtime, as in `--engine`."""
     device: str
-    """`cpu` or `cuda:N`."""
+    """`cpu` or `cuda:N`, several with commas."""
     description: str
     """Runtime, version and device for people, e.g. `ONNX Runtime 1.20.1 on 8 CPU threads`."""
+    identity: str
+    """The part of it that a label may depend on: GPUs of one model are not told apart."""
     spec: ModelSpec
     precision: str
     """What it computes in: `fp32`, `fp16`, `bf16`, `int8` with the rest in FP32, or `int8 bf16`."""
@@ -80,6 +121,13 @@ class Backend(Protocol):
     def measured_fp32(self) -> str | None:
         """When they were compared, ISO 8601; None where that is not known."""
 
+    def forget_busy(self) -> None:
+        """Count the busy seconds from here."""
+
+    @property
+    def devices(self) -> Sequence[DeviceUse]:
+        """What each GPU has done so far; empty on a CPU, and where it cannot be told."""
+
     def close(self) -> None:
         """Wait for work in flight and free everything; a second call does nothing."""
 
@@ -91,7 +139,8 @@ class Request:
     model: Path
     spec: ModelSpec
     device: str | None = None
-    """`cpu`, `cuda` or `cuda:N`; None where the engine chooses."""
+    """`cpu`, `cuda` or `cuda:N`, of which the chooser takes several apart; None where the engine
+    chooses."""
     batch: int | None = None
     """Tiles per slot; None where the engine chooses."""
     slots: int = 2

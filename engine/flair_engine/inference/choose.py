@@ -5,13 +5,13 @@ On a CPU that is OpenVINO in bf16 where the CPU has it and its labels are nearly
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flair_engine.checking import check_counts, check_memory, check_run
 from flair_engine.errors import DisagreementError, EngineError, RefusedModelError, first_line
 from flair_engine.inference.base import Request
+from flair_engine.inference.devices import check_device, devices_of, kind_of
 from flair_engine.inference.judged_bf16 import open_judged_bf16
 from flair_engine.inference.onnx_runtime import (
     OrtBackend,
@@ -25,6 +25,7 @@ from flair_engine.inference.open_vino import (
     import_openvino,
     openvino_version,
 )
+from flair_engine.inference.several import open_several
 from flair_engine.options import silent
 from flair_engine.system import has_nvidia_driver
 
@@ -101,8 +102,8 @@ def engines() -> Iterator[str]:
 def _check_options(request: Request, engine: EngineName) -> None:
     """Refuse values that mean nothing."""
     device, precision = request.device, request.precision
-    if device is not None and not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise EngineError(f"device {device} is unknown", "use cpu, cuda or cuda:N")
+    if device is not None:
+        check_device(device)
     check_counts(batch=request.batch, slots=request.slots, threads=request.threads)
     if precision == "bf16" and engine not in ("auto", "openvino"):
         raise EngineError(
@@ -137,7 +138,7 @@ class _Place:
         """Return whether what was asked for leaves this place."""
         if engine not in ("auto", self.engine):
             return False
-        if request.device is not None and _kind(request.device) != _kind(self.device):
+        if request.device is not None and kind_of(request.device) != kind_of(self.device):
             return False
         if self.precision == "bf16":
             unasked = engine == "auto" and request.precision is None
@@ -234,11 +235,6 @@ def _places(request: Request, engine: EngineName) -> list[_Place]:
     return on_cpu
 
 
-def _kind(device: str) -> str:
-    """Return `cpu` or `cuda`."""
-    return device.partition(":")[0]
-
-
 def _open_first(request: Request, places: Sequence[_Place]) -> Backend:
     """Open the first place that can be; where none can, raise what each is missing."""
     failed: dict[_Place, EngineError] = {}
@@ -269,7 +265,7 @@ def _is_told(place: _Place, error: EngineError) -> bool:
     What a machine never had is not: `engines` lists that.
     """
     return isinstance(error, DisagreementError) or (
-        _kind(place.device) == "cuda" and has_nvidia_driver()
+        kind_of(place.device) == "cuda" and has_nvidia_driver()
     )
 
 
@@ -281,9 +277,12 @@ def _tried(place: _Place, request: Request) -> Backend | EngineError:
 
 
 def _opened(place: _Place, request: Request) -> Backend:
-    """Open a place. Raises EngineError, of memory that is not to be had too."""
+    """Open a place on each of its devices.
+
+    Raises EngineError, of memory that is not to be had too.
+    """
     try:
-        return place.open(replace(request, device=place.device))
+        return open_several(place.open, request, devices_of(place.device))
     except MemoryError as error:
         raise EngineError(
             f"no memory for batch {request.batch or 'of the engine'} x slots {request.slots} on "

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
     from flair_engine.agreement import LabelDifference
-    from flair_engine.inference.base import Request
+    from flair_engine.inference.base import DeviceUse, Request
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -42,6 +42,7 @@ class OrtSlot:
     def __init__(self, backend: OrtBackend) -> None:
         self.images_nchw = np.zeros(batch_shape(backend.spec, backend.batch), np.uint8)
         self._backend = backend
+        self.device = backend.device
         self._future: Future[Mapping[str, np.ndarray]] | None = None
 
     def submit(self) -> None:
@@ -53,6 +54,11 @@ class OrtSlot:
         assert self._future is not None, "wait before submit"
         return self._future.result()
 
+    def is_ready(self) -> bool:
+        """Return whether `wait` would return at once."""
+        assert self._future is not None, "asked before submit"
+        return self._future.done()
+
 
 class OrtBackend:
     """A model in ONNX Runtime, whose batches are begun in the order of submission.
@@ -63,6 +69,7 @@ class OrtBackend:
     engine = "ort"
     difference_fp32: LabelDifference | None = None
     measured_fp32: str | None = None
+    devices: Sequence[DeviceUse] = ()
 
     def __init__(self, request: Request) -> None:
         device = request.device or "cpu"
@@ -78,13 +85,17 @@ class OrtBackend:
         self.precision = request.spec.precision
         self.batch = request.batch or (CPU_BATCH if on_cpu else PAGEABLE_CUDA_BATCH)
         place = threads_text(threads) if on_cpu else self.device
-        self.description = f"ONNX Runtime {onnxruntime_version()} on {place}"
+        self.description = self.identity = f"ONNX Runtime {onnxruntime_version()} on {place}"
         self.slots: Sequence[OrtSlot] = [OrtSlot(self) for _ in range(request.slots)]
 
     @property
     def busy_s(self) -> Mapping[str, float]:
         """Seconds with at least one batch inside the runtime."""
         return {"infer": self._clock.busy_s}
+
+    def forget_busy(self) -> None:
+        """Count the busy seconds from here."""
+        self._clock = Clock()
 
     def enqueue(self, images_nchw: np.ndarray) -> Future[Mapping[str, np.ndarray]]:
         """Infer uint8 [N, bands, T, T], once the batches before are begun and a worker is free."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flair_engine.agreement import LabelDifference
-    from flair_engine.inference.base import Request
+    from flair_engine.inference.base import DeviceUse, Request
     from flair_engine.inference.kept_agreement import MeasuredAgreement
     from flair_engine.options import Precision
 
@@ -50,6 +50,8 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 class OpenVinoSlot:
     """One batch of host memory that an infer request reads and writes in place."""
+
+    device = "cpu"
 
     def __init__(self, backend: OpenVinoBackend) -> None:
         self.images_nchw = np.zeros(batch_shape(backend.spec, backend.batch), np.uint8)
@@ -84,6 +86,10 @@ class OpenVinoSlot:
             comparison.add(self.images_nchw, outputs["labels"])
         return outputs
 
+    def is_ready(self) -> bool:
+        """Return whether `wait` would return at once."""
+        return bool(self._infer_request.wait_for(0))
+
     def drain(self) -> None:
         """Wait for work in flight, if any."""
         if self._infer_request is not None:
@@ -100,6 +106,7 @@ class OpenVinoBackend:
 
     engine = "openvino"
     device = "cpu"
+    devices: Sequence[DeviceUse] = ()
 
     def __init__(self, request: Request) -> None:
         self._core = import_openvino().Core()
@@ -112,7 +119,8 @@ class OpenVinoBackend:
         self.precision = named_precision(request.spec, self._precision)
         self.batch = request.batch or CPU_BATCH
         place = threads_text(self._threads)
-        self.description = f"OpenVINO {openvino_version()} in {self.precision} on {place}"
+        description = f"OpenVINO {openvino_version()} in {self.precision} on {place}"
+        self.description = self.identity = description
         self.clock = Clock()
         self.known: MeasuredAgreement | None = None
         """What an earlier run has measured."""

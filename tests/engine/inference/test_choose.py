@@ -204,7 +204,7 @@ def test_a_silent_request_says_nothing(tiny_path, capfd):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "gpu"}, "device gpu is unknown: use cpu, cuda or cuda:N"),
+        ({"device": "gpu"}, "device gpu is unknown: use cpu, cuda, cuda:N, several"),
         ({"batch": 0}, "batch 0 does nothing"),
         ({"slots": 0}, "slots 0 does nothing"),
         ({"threads": -1}, "threads -1 does nothing"),

@@ -73,6 +73,18 @@ def test_a_graph_the_runtime_refuses(tiny_path, tmp_path):
         onnx_runtime.open_session(model.SerializeToString())
 
 
+def test_a_slot_is_ready_once_its_batch_has_ended(tiny_path, spec):
+    backend = open_backend(Request(model=tiny_path, spec=spec, device="cpu"), "ort")
+    slot = backend.slots[0]
+    slot.submit()
+    slot.wait()
+    assert slot.is_ready()
+    assert (slot.device, backend.devices) == ("cpu", ())
+    backend.forget_busy()
+    assert backend.busy_s == {"infer": 0.0}
+    backend.close()
+
+
 def test_a_failure_in_the_runtime_is_an_inference_error(tiny_path, spec):
     backend = open_backend(Request(model=tiny_path, spec=spec, device="cpu"), "ort")
     slot = backend.slots[0]

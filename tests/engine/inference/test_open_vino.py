@@ -180,6 +180,16 @@ def test_a_graph_openvino_refuses(tiny_path, spec, tmp_path):
         open_backend(Request(model=path, spec=spec), "openvino")
 
 
+def test_a_slot_is_ready_once_its_batch_has_ended(tiny_path, spec):
+    backend = open_backend(Request(model=tiny_path, spec=spec), "openvino")
+    slot = backend.slots[0]
+    slot.submit()
+    slot.wait()
+    assert slot.is_ready()
+    assert (slot.device, backend.devices) == ("cpu", ())
+    backend.close()
+
+
 def test_a_failure_in_the_runtime_is_an_inference_error(tiny_path, spec):
     backend = open_backend(Request(model=tiny_path, spec=spec), "openvino")
 

@@ -3,15 +3,13 @@
 The only module that imports pycuda, and only when a Device is made: importing it needs no GPU.
 The primary context is the one that ONNX Runtime and TensorRT use too, so pointers can be passed
 between them; `pycuda.autoinit` would make a second one. pycuda keeps a stack of contexts per
-thread: whatever touches the device stands inside `with device.current():`, in the thread that made
-the Device.
+thread: whatever touches the device stands inside `with device.current():`, in one thread at a time.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +27,7 @@ class Device:
     """One CUDA device by its number from 0.
 
     Raises EngineError where pycuda, the driver or the device is missing. Buffers, streams and
-    events made by a Device must be dropped before it is closed, in the same thread.
+    events made by a Device must be dropped before it is closed, while it is current.
     """
 
     def __init__(self, index: int = 0) -> None:
@@ -107,8 +105,17 @@ class Device:
         return Event(self._driver.Event(self._driver.event_flags.BLOCKING_SYNC))
 
     def close(self) -> None:
-        """Give the context back; a second call does nothing."""
-        self._context = None
+        """Give the context back; a second call does nothing.
+
+        Dropped without `detach`, pycuda would ask the driver to detach a primary context, which it
+        refuses, and the context would stay; so it would if it were detached in another thread than
+        the one that made it without being current there.
+        """
+        context, self._context = self._context, None
+        if context is not None:
+            with suppress(self._driver.Error):  # of a device that has failed
+                context.push()
+                context.detach()
 
 
 class DeviceBuffer:
@@ -165,6 +172,10 @@ class Event:
         """Return when the device has reached the mark."""
         self.raw.synchronize()
 
+    def is_reached(self) -> bool:
+        """Return whether the device has reached the mark."""
+        return bool(self.raw.query())
+
     def seconds_since(self, start: Event) -> float:
         """Return the device's seconds from `start` to here; both must have been reached."""
         return float(self.raw.time_since(start.raw)) / 1000
@@ -191,6 +202,11 @@ def import_driver() -> Any:
     return driver
 
 
+def device_count() -> int:
+    """Return how many CUDA devices there are. Raises EngineError without pycuda or a driver."""
+    return int(import_driver().Device.count())
+
+
 def _no_such_device(index: int, count: int) -> EngineError:
     devices = "1 CUDA device" if count == 1 else f"{count} CUDA devices"
     remedies = {0: "use --engine ort --device cpu", 1: "use cuda:0"}
@@ -211,6 +227,4 @@ def has_pycuda() -> bool:
 
 def device_index(device: str) -> int:
     """Return N of `cuda:N`, 0 of `cuda`."""
-    match = re.fullmatch(r"cuda(?::(\d+))?", device)
-    assert match, "the chooser has checked the name"
-    return int(match[1] or 0)
+    return int(device.partition(":")[2] or 0)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flair_engine.agreement import LabelDifference
-    from flair_engine.inference.base import Request
+    from flair_engine.inference.base import DeviceUse, Request
     from flair_engine.inference.gpu.cuda import Stream
 
 
@@ -44,9 +44,8 @@ class OrtCudaBackend:
         self.precision = request.spec.precision
         self.batch = request.batch or CUDA_BATCH
         self.device = f"cuda:{self._device.index}"
-        self.description = (
-            f"ONNX Runtime {onnxruntime_version()} on {self._device.name} ({self.device})"
-        )
+        self.identity = f"ONNX Runtime {onnxruntime_version()} on {self._device.name}"
+        self.description = f"{self.identity} ({self.device})"
         self._cuda: CudaSlots | None = None
         try:
             self._run_options = import_onnxruntime().RunOptions()
@@ -82,6 +81,17 @@ class OrtCudaBackend:
         assert self._cuda is not None, "opened in the constructor"
         return self._cuda.busy_s
 
+    @property
+    def devices(self) -> Sequence[DeviceUse]:
+        """What the GPU has done so far."""
+        assert self._cuda is not None, "opened in the constructor"
+        return (self._cuda.use(None),)
+
+    def forget_busy(self) -> None:
+        """Count the busy seconds from here."""
+        assert self._cuda is not None, "opened in the constructor"
+        self._cuda.forget_busy()
+
     def close(self) -> None:
         """Wait for work in flight and free everything; see Backend."""
         self._bindings.clear()
@@ -98,7 +108,8 @@ class OrtCudaBackend:
         try:
             self._session.run_with_iobinding(self._bindings[slot], self._run_options)
         except Exception as error:  # the runtime's own classes have no other common base
-            raise failed_batch("ONNX Runtime", self.spec, self.batch, first_line(error)) from error
+            name = f"ONNX Runtime on {self.device} ({self._device.name})"
+            raise failed_batch(name, self.spec, self.batch, first_line(error)) from error
 
     def _binding(self, slot: CudaSlot) -> Any:
         """Bind the slot's device buffers by address."""

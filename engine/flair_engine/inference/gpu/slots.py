@@ -12,18 +12,23 @@ import math
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from flair_engine.errors import DeviceMemoryError, EngineError, InferenceError
+from flair_engine.inference.base import BatchTimes, DeviceUse
 from flair_engine.manifest import INPUT_NAME, expected_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    import numpy as np
-
-    from flair_engine.inference.gpu.cuda import Device, DeviceBuffer, Stream
+    from flair_engine.agreement import LabelDifference
+    from flair_engine.inference.gpu.cuda import Device, DeviceBuffer, Event, Stream
     from flair_engine.manifest import ModelSpec
 
 STAGES = ("copy-in", "compute", "copy-out")
+
+TIMELINE_BATCHES = 24
+"""The first ones, whose times are kept: enough to see how the stages follow one another."""
 
 CUDA_BATCH = 16
 """Tiles per batch over page-locked memory, unless told otherwise. Enough to fill a large GPU, not
@@ -33,24 +38,33 @@ measured; 16 tiles of 5 bands are 21 MB of memory."""
 class CudaSlot:
     """One batch: page-locked and device buffers by tensor name, and the events of its stages."""
 
-    def __init__(self, owner: CudaSlots, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self, owner: CudaSlots, number: int, shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
         self._owner = owner
+        self._number = number
         self._in_flight = False
         device = owner.device
-        self.host = {name: device.page_locked(shape) for name, shape in shapes.items()}
+        self.device = f"cuda:{device.index}"
+        self.host: dict[str, np.ndarray] = {}
         self.buffers: dict[str, DeviceBuffer] = {}
-        owner.buffers.append(self.buffers)
+        self._starts: dict[str, Event] = {}
+        self._ends: dict[str, Event] = {}
+        owner.slots.append(self)  # which frees what there is, should memory run out here
         for name, shape in shapes.items():
+            self.host[name] = device.page_locked(shape)
             self.buffers[name] = device.allocate(math.prod(shape))
         self.images_nchw = self.host[INPUT_NAME]
         """uint8 [N, bands, T, T], page-locked."""
-        self._starts = {stage: device.event() for stage in STAGES}
-        self._ends = {stage: device.event() for stage in STAGES}
+        for stage in STAGES:
+            self._starts[stage] = device.event()
+            self._ends[stage] = device.event()
 
     def submit(self) -> None:
         """Queue copy-in, inference and copy-out; see Slot."""
         assert not self._in_flight, "submit before wait"
         with self._owner.device.current():
+            self._owner.begin()
             with self._stage("copy-in") as stream:
                 stream.copy_in(self.buffers[INPUT_NAME], self.host[INPUT_NAME])
             with self._stage("compute", after="copy-in") as stream:
@@ -65,11 +79,22 @@ class CudaSlot:
         assert self._in_flight, "wait before submit"
         with self._owner.device.current():
             self._ends["copy-out"].synchronize()
-            for stage in STAGES:
-                busy = self._ends[stage].seconds_since(self._starts[stage])
-                self._owner.busy_s[stage] += busy
+            self._owner.note(self._number, self._starts, self._ends)
         self._in_flight = False
         return {name: self.host[name] for name in self._outputs}
+
+    def is_ready(self) -> bool:
+        """Return whether `wait` would return at once; see Slot."""
+        with self._owner.device.current():
+            return self._ends["copy-out"].is_reached()
+
+    def free(self) -> None:
+        """Free device memory, and let go of all else, which a failed call may hold the slot of."""
+        for buffer in self.buffers.values():
+            buffer.free()
+        for held in (self.buffers, self.host, self._starts, self._ends):
+            held.clear()
+        self.images_nchw = np.empty((0, 0, 0, 0), np.uint8)
 
     @property
     def _outputs(self) -> list[str]:
@@ -105,13 +130,18 @@ class CudaSlots:
         self.device = device
         self.launch = launch
         self.busy_s = dict.fromkeys(STAGES, 0.0)
-        self.buffers: list[dict[str, DeviceBuffer]] = []
+        self.batches = 0
+        self.timeline: list[BatchTimes] = []
+        self._origin: Event | None = None
+        self._is_begun = False
         self.slots: list[CudaSlot] = []
         shapes = {name: (batch, *shape) for name, shape in expected_tensors(spec).items()}
         with device.current():
             self.streams = {stage: device.stream() for stage in STAGES}
             try:
-                self.slots.extend(CudaSlot(self, shapes) for _ in range(count))
+                for number in range(count):
+                    CudaSlot(self, number, shapes)
+                self._origin = device.event()
             except DeviceMemoryError as error:
                 self._free()
                 raise out_of_memory(error.what, batch=batch, slots=count) from error
@@ -130,8 +160,46 @@ class CudaSlots:
         self.forget_busy()
 
     def forget_busy(self) -> None:
-        """Count the busy seconds from here."""
+        """Count batches and busy seconds from here."""
         self.busy_s.update(dict.fromkeys(STAGES, 0.0))
+        self.batches = 0
+        self.timeline.clear()
+        self._is_begun = False
+
+    def begin(self) -> None:
+        """Mark when the first batch begins, which the timeline is counted from."""
+        if not self._is_begun:
+            self._marked.record(self.streams["copy-in"])
+            self._is_begun = True
+
+    def note(self, slot: int, starts: Mapping[str, Event], ends: Mapping[str, Event]) -> None:
+        """Count a batch that has ended."""
+        for stage in STAGES:
+            self.busy_s[stage] += ends[stage].seconds_since(starts[stage])
+        self.batches += 1
+        if len(self.timeline) < TIMELINE_BATCHES:
+            copy_in, compute, copy_out = (
+                (starts[s].seconds_since(self._marked), ends[s].seconds_since(self._marked))
+                for s in STAGES
+            )
+            times = BatchTimes(slot=slot, copy_in=copy_in, compute=compute, copy_out=copy_out)
+            self.timeline.append(times)
+
+    def use(self, difference: LabelDifference | None) -> DeviceUse:
+        """Return what the device has done; `difference` is that of its labels from FP32's."""
+        return DeviceUse(
+            device=f"cuda:{self.device.index}",
+            name=self.device.name,
+            batches=self.batches,
+            busy_s=dict(self.busy_s),
+            agreement_fp32=difference.share if difference is not None else None,
+            timeline=tuple(self.timeline),
+        )
+
+    @property
+    def _marked(self) -> Event:
+        assert self._origin is not None, "made in the constructor"
+        return self._origin
 
     def synchronize(self) -> None:
         """Wait for work in flight, whatever comes of it; after `close` it does nothing."""
@@ -148,12 +216,11 @@ class CudaSlots:
                 self._free()
 
     def _free(self) -> None:
-        for buffers in self.buffers:
-            for buffer in buffers.values():
-                buffer.free()
-        self.buffers.clear()
+        for slot in self.slots:
+            slot.free()
         self.slots.clear()
         self.streams.clear()
+        self._origin = None
 
 
 def out_of_memory(what: str, *, batch: int, slots: int) -> EngineError:

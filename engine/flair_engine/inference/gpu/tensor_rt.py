@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flair_engine.agreement import LabelDifference
+    from flair_engine.inference.base import DeviceUse
     from flair_engine.inference.gpu.cuda import Device, Stream
     from flair_engine.manifest import ModelSpec
 
@@ -59,9 +60,9 @@ class TrtBackend:
         self.device = f"cuda:{device.index}"
         # Another plan may flip near-ties, so a run is continued, and a map signed, with this one.
         name = hashlib.sha256(plan).hexdigest()[:8]
-        self.description = (
-            f"TensorRT {trt.__version__} on {device.name} ({self.device}), plan {name}"
-        )
+        runtime = f"TensorRT {trt.__version__} on {device.name}"
+        self.description = f"{runtime} ({self.device}), plan {name}"
+        self.identity = f"{runtime}, plan {name}"
         try:
             with device.current():
                 self._runtime = made(trt, "runtime", trt.Runtime)
@@ -82,6 +83,11 @@ class TrtBackend:
     def busy_s(self) -> Mapping[str, float]:
         """The device's seconds of copy-in, compute and copy-out."""
         return self._open_slots.busy_s
+
+    @property
+    def devices(self) -> Sequence[DeviceUse]:
+        """What the GPU has done so far."""
+        return (self._open_slots.use(self.difference_fp32),)
 
     def forget_busy(self) -> None:
         """Count the busy seconds from here."""
@@ -132,7 +138,7 @@ class TrtBackend:
             for name, buffer in slot.buffers.items()
         )
         if not (bound and self._context.execute_async_v3(stream.handle)):
-            name = f"TensorRT {self._trt.__version__}"
+            name = f"TensorRT {self._trt.__version__} on {self.device} ({self._device.name})"
             raise failed_batch(name, self.spec, self.batch, logged(self._trt))
 
 

@@ -5,15 +5,17 @@ import pytest
 from doubles import fake_cuda, fake_tensorrt
 
 from flair_engine.errors import DeviceMemoryError, EngineError, InferenceError
-from flair_engine.inference.gpu.cuda import Device, device_index, has_pycuda
+from flair_engine.inference.gpu.cuda import Device, device_count, device_index, has_pycuda
 
 
 def test_a_device_tells_what_a_plan_depends_on(one_machine):
     device = Device()
     facts = (device.name, device.compute_capability, device.multiprocessors)
     assert facts == ("NVIDIA Stand-in", "9.0", 132)
+    assert (one_machine.contexts, device_count()) == (1, 1)
     device.close()
     device.close()
+    assert one_machine.contexts == 0
 
 
 def test_a_copy_there_and_back(one_machine):
@@ -30,6 +32,7 @@ def test_a_copy_there_and_back(one_machine):
         stream.copy_out(back, buffer)
         end.record(stream)
         end.synchronize()
+        assert end.is_reached()
         assert (back == there).all()
         assert end.seconds_since(start) == pytest.approx(0.003)
         stream.synchronize()

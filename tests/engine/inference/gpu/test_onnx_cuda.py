@@ -48,7 +48,7 @@ class Session:
             raise RuntimeError("CUDNN_STATUS_ALLOC_FAILED\nat some line")
         assert run_options.get_run_config_entry("disable_synchronize_execution_providers") == "1"
         machine = self.runtime.machine
-        stream = machine.streams[int(self.options["user_compute_stream"])]
+        stream = int(self.options["user_compute_stream"])
         shapes = {INPUT_NAME: binding.shapes[INPUT_NAME]}
         fake_cuda.queue_inference(
             machine, stream, self, self.model, dict(binding.addresses), shapes

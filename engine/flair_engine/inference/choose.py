@@ -64,6 +64,7 @@ def load(
         threads=options.threads,
         precision=options.precision,
         plan_cache=options.plan_cache,
+        plan=options.plan,
         tactic_sources=options.tactic_sources,
         samples=samples,
         wait=wait,
@@ -82,7 +83,7 @@ def open_backend(request: Request, engine: EngineName = "auto") -> Backend:
     """
     _check_options(request, engine)
     places = _places(request, engine)
-    if len(places) == 1 and engine != "auto":
+    if len(places) == 1 and (engine != "auto" or request.plan is not None):
         return _opened(places[0], request)
     return _open_first(request, places)
 
@@ -110,6 +111,10 @@ def _check_options(request: Request, engine: EngineName) -> None:
             f"in the model's own {request.spec.precision}",
             "leave it out, or use --engine openvino",
         )
+    if request.plan is not None and engine not in ("auto", "trt"):
+        raise EngineError(
+            f"plan {request.plan} is for engine trt, not {engine}", "leave out one of the two"
+        )
     if precision == "fp32" and engine == "trt":
         raise EngineError(
             "engine trt computes in fp16, not in fp32", "leave out --precision, or use --engine ort"
@@ -135,7 +140,7 @@ class _Place:
 
     def serves(self, request: Request, engine: EngineName) -> bool:
         """Return whether what was asked for leaves this place."""
-        if engine not in ("auto", self.engine):
+        if engine not in ("auto", self.engine) or (request.plan and self.engine != "trt"):
             return False
         if request.device is not None and _kind(request.device) != _kind(self.device):
             return False
@@ -171,12 +176,15 @@ def _open_bf16(request: Request) -> Backend:
 
 def _probe_tensorrt() -> str:
     from flair_engine.inference.gpu.cuda import Device
-    from flair_engine.inference.gpu.plan import import_tensorrt
+    from flair_engine.inference.gpu.library import installed_libraries, library_for, titled
 
-    version = import_tensorrt().__version__
+    installed_libraries()  # said to be missing before the GPU is
     device = Device(0)
-    device.close()
-    return f"TensorRT {version} on {device.name}, for FP16 files"
+    try:
+        trt = library_for(device, silent)
+    finally:
+        device.close()
+    return f"{titled(trt)} on {device.name}, for FP16 files"
 
 
 def _probe_ort_on_cuda() -> str:

@@ -46,6 +46,8 @@ class Device:
         attribute = self._driver.device_attribute.MULTIPROCESSOR_COUNT
         self.multiprocessors = int(device.get_attribute(attribute))
         self.memory_bytes = int(device.total_memory())
+        self.driver_cuda = int(self._driver.get_driver_version())
+        """CUDA that the driver serves: 12040 is 12.4."""
         try:
             self._context = device.retain_primary_context()
         except self._driver.Error as error:

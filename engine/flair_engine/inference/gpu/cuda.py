@@ -179,8 +179,8 @@ def import_driver() -> Any:
     except ImportError as error:
         raise EngineError(
             f"CUDA is not usable from Python ({error})",
-            "run pip install 'flair-engine[trt]' on a "
-            "machine whose NVIDIA driver answers nvidia-smi",
+            "run pip install pycuda, which compiles it, on a machine with the CUDA toolkit whose "
+            "NVIDIA driver answers nvidia-smi",
         ) from error
     driver = pycuda.driver
     try:

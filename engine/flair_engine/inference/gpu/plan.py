@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from flair_engine.errors import EngineError
 from flair_engine.inference.base import batch_shape
-from flair_engine.inference.gpu.library import capability_of, titled
+from flair_engine.inference.gpu.library import capabilities, capability_of, titled
 from flair_engine.manifest import INPUT_NAME, ModelSpec
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ WORKSPACE_BYTES = 4 << 30
 
 TACTIC_SOURCES = ("CUBLAS", "CUBLAS_LT", "CUDNN", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
 """Every name trtexec's `--tacticSources` has known; a release offers some of them."""
+
+
+TICK_S = 1.0
+"""Between two lines that say how far a build is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,7 +132,7 @@ def build_plan(
         try:
             while True:
                 status(f"building the TensorRT plan: {time.monotonic() - start:.0f} s{progress}")
-                if wait([building], timeout=1.0).done:
+                if wait([building], timeout=TICK_S).done:
                     return building.result()
         finally:
             progress.cancelled = True
@@ -163,7 +167,8 @@ def _built(
             "export it again, or use --engine ort",
         )
     config = checked(trt, "builder configuration", builder.create_builder_config())
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    if not _is_one_layer(trt):
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     _set_precision(trt, network, config, options)
     _set_tactic_sources(trt, config, options.tactic_sources)
     _set_capabilities(trt, config, options.capabilities)
@@ -213,8 +218,17 @@ def flags_text(trt: Any, options: PlanOptions) -> str:
     """Return what the builder is told, for the key of the plan cache."""
     typing = "strongly typed" if strongly_typed(trt) else f"weakly typed {options.precision}"
     sources = options.tactic_sources or "default"
-    flags = f"{typing}, workspace {WORKSPACE_BYTES >> 20} MiB, tactic sources {sources}"
+    workspace = "any" if _is_one_layer(trt) else f"{WORKSPACE_BYTES >> 20} MiB"
+    flags = f"{typing}, workspace {workspace}, tactic sources {sources}"
     return ", ".join((flags, *(f"for {name}" for name in options.capabilities)))
+
+
+def _is_one_layer(trt: Any) -> bool:
+    """Return whether a network is built as one layer, whose scratch is all there is between layers.
+
+    TensorRT for RTX does so. 4 GiB are too little for 16 tiles of 2048 px in FP32.
+    """
+    return bool(capabilities(trt))
 
 
 def profile_text(spec: ModelSpec, batch: int) -> str:

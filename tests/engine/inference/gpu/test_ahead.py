@@ -156,8 +156,8 @@ REFUSED = {
         lambda rtx, plan: setattr(rtx, "capability", (8, 6)),
         {},
         (
-            r"model.plan: is for compute capability 7.5, 8.9, NVIDIA Stand-in has 8.6: build it again "
-            r"with flair-export --engine trt --for, or leave out --plan$"
+            r"model.plan: is for compute capability 7.5, 8.9, NVIDIA Stand-in has 8.6: build it "
+            r"again with flair-export --engine trt --for, or leave out --plan$"
         ),
     ),
     "another release": (
@@ -243,8 +243,8 @@ REFUSED = {
         lambda rtx, plan: rtx.fail.update({"INSUFFICIENT_GPU_MEMORY"}),
         {},
         (
-            r"model.plan: out of memory for 2 slots of 3 tiles: cuda:0: insufficient gpu memory: give "
-            r"one built with --batch 1, or leave out --plan$"
+            r"model.plan: out of memory for 2 slots of 3 tiles: cuda:0: insufficient gpu memory: "
+            r"give one built with --batch 1, or leave out --plan$"
         ),
     ),
     "less memory, once loaded": (

@@ -81,9 +81,11 @@ def open_backend(request: Request, engine: EngineName = "auto") -> Backend:
     Runtime on the CPU that can, and notifies which. What was named, engine, device or precision, is
     used or refused, never replaced. Raises EngineError.
     """
+    if request.plan is not None and engine == "auto":
+        engine = "trt"  # which the plan names
     _check_options(request, engine)
     places = _places(request, engine)
-    if len(places) == 1 and (engine != "auto" or request.plan is not None):
+    if len(places) == 1 and engine != "auto":
         return _opened(places[0], request)
     return _open_first(request, places)
 
@@ -111,7 +113,7 @@ def _check_options(request: Request, engine: EngineName) -> None:
             f"in the model's own {request.spec.precision}",
             "leave it out, or use --engine openvino",
         )
-    if request.plan is not None and engine not in ("auto", "trt"):
+    if request.plan is not None and engine != "trt":
         raise EngineError(
             f"plan {request.plan} is for engine trt, not {engine}", "leave out one of the two"
         )
@@ -140,7 +142,7 @@ class _Place:
 
     def serves(self, request: Request, engine: EngineName) -> bool:
         """Return whether what was asked for leaves this place."""
-        if engine not in ("auto", self.engine) or (request.plan and self.engine != "trt"):
+        if engine not in ("auto", self.engine):
             return False
         if request.device is not None and _kind(request.device) != _kind(self.device):
             return False

@@ -211,6 +211,8 @@ def _plan_of(wanted: _Wanted, model: bytes, options: PlanOptions) -> bytes:
 def _opened(wanted: _Wanted, plan: bytes, *, owns_device: bool = True) -> TrtBackend:
     """Load a plan, with what the runtime compiled of it before where the plan is the key's."""
     compiled = wanted.cache.compiled(wanted.key) if owns_device else b""
+    if capabilities(wanted.trt) and not compiled:
+        wanted.request.status(f"compiling the plan for {wanted.device.name}")
     backend = TrtBackend(
         Loadable(trt=wanted.trt, plan=plan, compiled=compiled),
         wanted.request.spec,

@@ -8,6 +8,7 @@ reads the other's.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,9 @@ RTX_CAPABILITIES = ("7.5", "8.6", "8.9", "12.0", "12.1")
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 """Driver on Linux that each CUDA needs at least: table 1 of NVIDIA's minor version compatibility
 (docs.nvidia.com/deploy/cuda-compatibility)."""
+
+
+NEWER_DRIVER = "install a newer NVIDIA driver"
 
 
 def installed_libraries() -> list[str]:
@@ -86,6 +90,12 @@ def check_device(trt: Any, device: Device) -> None:
             f"has {device.compute_capability}",
             f"run {INSTALL[TENSORRT]}",
         )
+
+
+def newer_driver(trt: Any) -> str:
+    """Return what to do where the driver is too old for the library."""
+    cuda = _cuda_of(trt)
+    return f"install NVIDIA driver {OLDEST_DRIVER[cuda]} or newer" if cuda else NEWER_DRIVER
 
 
 def library_name(trt: Any) -> str:
@@ -144,20 +154,21 @@ def _check_driver(trt: Any, driver_cuda: int) -> None:
 
     `driver_cuda` is as cuDriverGetVersion says it: 12040 is 12.4.
     """
-    for cuda, driver in OLDEST_DRIVER.items():
-        if driver_cuda // 1000 < cuda and _has_bindings(library_name(trt), cuda):
-            raise EngineError(
-                f"{titled(trt)} is made for CUDA {cuda}, the NVIDIA driver serves CUDA "
-                f"{driver_cuda // 1000}.{driver_cuda % 1000 // 10}",
-                f"install driver {driver} or newer (nvidia-smi shows which is there), or the "
-                "packages of an older CUDA",
-            )
+    cuda = _cuda_of(trt)
+    if cuda is not None and driver_cuda // 1000 < cuda:
+        raise EngineError(
+            f"{titled(trt)} is made for CUDA {cuda}, the NVIDIA driver serves CUDA "
+            f"{driver_cuda // 1000}.{driver_cuda % 1000 // 10}",
+            f"{newer_driver(trt)} (nvidia-smi shows which is there), or the packages of an older "
+            "CUDA",
+        )
 
 
-def _has_bindings(library: str, cuda: int) -> bool:
-    """Return whether the bindings of a library are installed in their version for a CUDA."""
-    try:
-        metadata.version(f"{library.replace('_', '-')}-cu{cuda}-bindings")
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+def _cuda_of(trt: Any) -> int | None:
+    """Return the CUDA that the installed bindings are made for; None where no package says it."""
+    library = library_name(trt).replace("_", "-")
+    for cuda in OLDEST_DRIVER:
+        with suppress(metadata.PackageNotFoundError):
+            metadata.version(f"{library}-cu{cuda}-bindings")
+            return cuda
+    return None

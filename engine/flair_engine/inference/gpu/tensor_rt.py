@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flair_engine.errors import EngineError, InferenceError, PlanError
 from flair_engine.inference.base import batch_shape, failed_batch
-from flair_engine.inference.gpu.library import titled
+from flair_engine.inference.gpu.library import newer_driver, titled
 from flair_engine.inference.gpu.plan import logged, made
 from flair_engine.inference.gpu.slots import CudaSlot, CudaSlots, out_of_memory
 from flair_engine.manifest import INPUT_NAME, expected_tensors
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from flair_engine.manifest import ModelSpec
 
 BUILD_AGAIN = "build the plan again in another --plan-cache, or use --engine ort"
+
+
+OF_DRIVER = ("OLD_CUDA_DRIVER", "OLD_CUDA_RUNTIME", "CUDA_ERROR")
+"""Diagnostics of TensorRT for RTX that no other plan would mend."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,6 +153,11 @@ class TrtBackend:
             for name in dir(known)
             if name.isupper() and bits & int(getattr(known, name))
         )
+        if bits & sum(int(getattr(known, name)) for name in OF_DRIVER):
+            raise EngineError(
+                f"{titled(self._trt)} cannot use the driver of {self._device.name} ({why})",
+                f"{newer_driver(self._trt)}, or use --engine ort",
+            )
         if bits == int(known.INSUFFICIENT_GPU_MEMORY):
             raise out_of_memory(f"{self.device}: {why}", batch=self.batch, slots=slots)
         raise self._refused(why)

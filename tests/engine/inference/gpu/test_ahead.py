@@ -230,9 +230,17 @@ REFUSED = {
         r"model.plan can be written by others \(mode 666\), and plans can hold code: copy it as a",
     ),
     "refused by its header": (
+        lambda rtx, plan: rtx.fail.update({"UNSUPPORTED_CC"}),
+        {},
+        r"model.plan: TensorRT for RTX 1.7.1.116 refuses it \(unsupported cc\): build it again",
+    ),
+    "an old driver, by its header": (
         lambda rtx, plan: rtx.fail.update({"OLD_CUDA_DRIVER"}),
         {},
-        r"model.plan: TensorRT for RTX 1.7.1.116 refuses it \(old cuda driver\): build it again",
+        (
+            r"RTX 1.7.1.116 cannot use the driver of NVIDIA Stand-in \(old cuda driver\): "
+            r"install (a newer NVIDIA driver|NVIDIA driver 525 or newer), or use --engine ort$"
+        ),
     ),
     "refused without a reason": (
         lambda rtx, plan: rtx.fail.update({"unexplained", "deserialize"}),

@@ -9,7 +9,7 @@ from doubles import fake_tensorrt
 
 from flair_engine.errors import EngineError
 from flair_engine.inference.gpu import plan as plan_module
-from flair_engine.inference.gpu.library import capabilities, library_name, titled
+from flair_engine.inference.gpu.library import capabilities, library_name, newer_driver, titled
 from flair_engine.inference.gpu.plan import PlanOptions, build_plan, logged, logger_of
 from flair_engine.manifest import read_model_spec
 from flair_engine.system import has_nvidia_driver
@@ -47,6 +47,7 @@ def test_a_plan_is_built_for_one_card_for_several_and_for_all(model, request):
     assert (library_name(trt), titled(trt)) == (
         "tensorrt_rtx", f"TensorRT for RTX {trt.__version__}",
     )  # fmt: skip
+    assert newer_driver(trt) in [f"install NVIDIA driver {n} or newer" for n in (525, 580)]
     known = capabilities(trt)
     assert {"7.5", "8.0", "8.6", "8.9", "12.0"} <= set(known)
     runtime = trt.Runtime(logger_of(trt))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from flair_engine.checking import check_counts
 from flair_engine.errors import OutputError, WriteError
 from flair_engine.inference.base import Request
 from flair_engine.inference.choose import open_backend
@@ -107,6 +108,7 @@ def build_ahead(model: Path, options: AheadOptions, status: Callable[[str], None
     """
     spec = read_model_spec(model)
     check_precision(model, spec)
+    check_counts(batch=options.batch, slots=1, threads=None)
     _check_output(options, model)
     trt = library_named(RTX)
     told = PlanOptions(

@@ -129,6 +129,10 @@ REFUSED = {
         "none/model.plan: its folder does not exist: create it first",
     ),
     "a folder": (["--for", "sm89", "-o", "{folder}/f.plan"], "f.plan: is a folder, or its sidecar"),
+    "no tile in a batch": (
+        ["--for", "sm89", "-o", "{folder}/model.plan", "--batch", "0"],
+        "batch 0 ",
+    ),
     "a kernel source it lacks": (
         ["--for", "sm89", "-o", "{folder}/model.plan", "--tactic-sources", "+CUDNN"],
         "tactic source CUDNN does not exist in TensorRT for RTX 1.7.1.116: leave out +CUDNN",

@@ -33,7 +33,7 @@ INSTALL = {
 }
 
 RTX_CAPABILITIES = ("7.5", "8.6", "8.9", "12.0", "12.1")
-"""Compute capabilities in the support matrix of TensorRT for RTX 1.5 and later."""
+"""Compute capabilities in NVIDIA's support matrix of TensorRT for RTX 1.5."""
 
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 """Driver on Linux that each CUDA needs at least: table 1 of NVIDIA's minor version compatibility

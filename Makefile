@@ -35,7 +35,7 @@ quick: check
 # Runs disturbed in every way, thousands of times; prints a table. FLAIR_SOAK=0.1 is a tenth.
 FLAIR_SOAK ?= 1
 soak: emulated-if-possible
-	FLAIR_SOAK=$(FLAIR_SOAK) $(BIN)/pytest -q -n auto tests/faults
+	FLAIR_SOAK=$(FLAIR_SOAK) $(BIN)/pytest -q -n auto tests/faults tests/export/test_real_plans.py
 
 # The commands, links and Python of README.md and docs/.
 docs: .venv/ready
@@ -65,7 +65,7 @@ constraints: .venv/ready
 	(echo "# Versions that the tests have passed with, on CPython 3.11, Linux x86-64:"; \
 	 echo "#   pip install -c constraints.txt '.[cpu]'"; \
 	 echo "# engine/docker has those of TensorRT per generation of GPUs."; \
-	 $(BIN)/pip freeze --exclude-editable | grep -viE '^(nvidia|cuda|triton)') > constraints.txt
+	 $(BIN)/pip freeze --exclude-editable | grep -viE '^(nvidia|cuda|triton|tensorrt)') > constraints.txt
 
 clean:
 	rm -rf .venv .venv310 .gpu-emulated demo

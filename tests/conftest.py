@@ -75,3 +75,18 @@ def box_labels(image_bhw):
 def expected_labels():
     """The oracle of the golden model."""
     return box_labels
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the plans that the real TensorRT for RTX built, with their sizes and seconds."""
+    plans = [
+        value
+        for report in terminalreporter.stats.get("passed", ())
+        if report.when == "call"
+        for key, value in report.user_properties
+        if key == "plan"
+    ]
+    if plans:
+        terminalreporter.section("plans of TensorRT for RTX")
+        for name, mb, seconds in sorted(plans):
+            terminalreporter.line(f"{name:64} {mb:6.1f} MB {seconds:5.1f} s")

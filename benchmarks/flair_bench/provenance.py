@@ -21,6 +21,7 @@ VERSIONED_PACKAGES = (
     "rasterio",
     "segmentation_models_pytorch",
     "tensorrt",
+    "tensorrt_rtx_cu12_bindings",
     "torch",
 )
 """Whose versions can change a figure."""

@@ -125,7 +125,7 @@ SECTIONS = {
     ),
     "Where it is computed": (
         "engine", "precision", "engines", "device", "batch", "slots", "threads", "memory_mib",
-        "plan_cache", "tactic_sources",
+        "plan", "plan_cache", "tactic_sources",
     ),
     "What is said": ("quiet", "debug", "version"),
 }  # fmt: skip
@@ -232,6 +232,12 @@ SECTIONS = {
     callback=mebibytes,
     metavar="SIZE",
     help="Memory of decoded pixels, e.g. 2G; default: a quarter of what is free, 1G at most.",
+)
+@click.option(
+    "--plan",
+    metavar="MODEL.plan",
+    type=click.Path(path_type=Path),
+    help="TensorRT plan that flair-export --engine trt --for built ahead.",
 )
 @click.option(
     "--plan-cache",

@@ -102,12 +102,15 @@ class RunOptions:
     plan_cache: Path | None = None
     """Folder of TensorRT plans and of what bf16 was found to differ by; None is
     `flair-engine/plans` in the user's cache folder."""
+    plan: Path | None = None
+    """A TensorRT plan that flair-export built ahead, with its sidecar beside it."""
     tactic_sources: str | None = None
     """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
 
     def __post_init__(self) -> None:
         """Take the text of a path for one."""
         object.__setattr__(self, "plan_cache", _path(self.plan_cache))
+        object.__setattr__(self, "plan", _path(self.plan))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -173,7 +173,8 @@ def _check_outputs(
 ) -> None:
     """Raise OutputError where the run would write over anything that it reads."""
     maps = [each.target for each in targets]
-    read = [*opened.files, str(job.model), *([job.write.aoi] if job.write.aoi else [])]
+    named = (job.write.aoi, job.run.plan)
+    read = [*opened.files, str(job.model), *(str(path) for path in named if path)]
     refuse_inputs(outputs_of(job, maps, spec.outputs), read)
 
 

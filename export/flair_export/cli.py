@@ -18,7 +18,12 @@ from flair_engine.manifest import PRECISIONS, read_model_spec
 from flair_engine.tolerances import INT8_FILE_EQUAL
 from flair_engine.version import __version__
 from flair_export.cards import MARGIN_PX, OFFICIAL_TILE_PX, TILE_PX
-from flair_export.convert.plan import PrebuildOptions, prebuild_plan
+from flair_export.convert.plan import (
+    AheadOptions,
+    PrebuildOptions,
+    build_ahead,
+    prebuild_plan,
+)
 from flair_export.errors import OptionError
 from flair_export.proof.verify import VerificationError
 from flair_export.publish import (
@@ -52,9 +57,11 @@ IMAGE_OPTIONS = ("--verify", "--calibrate")
 """Options that take every name up to the next option."""
 
 
-def names(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    """Return `labels,confidence` as names."""
-    return tuple(name.strip() for name in value.split(","))
+def names(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[str, ...]:
+    """Return `labels,confidence` as names, none where the option is not given."""
+    return () if value is None else tuple(name.strip() for name in value.split(","))
 
 
 def negated(_context: click.Context, _parameter: click.Parameter, value: bool) -> bool:
@@ -76,7 +83,7 @@ def list_models(context: click.Context, _parameter: click.Parameter, asked: bool
     "tune CHECKPOINT IMAGE...` makes the fastest one for this machine.",
 )
 @click.argument("checkpoint")
-@click.option("-o", "--output", metavar="MODEL.onnx", type=Path)
+@click.option("-o", "--output", metavar="MODEL.onnx", type=Path, help="With --for: MODEL.plan.")
 @click.option("--model", metavar="NAME", help="Published model it is; default: what it holds.")
 @click.option(
     "--outputs",
@@ -127,7 +134,16 @@ def list_models(context: click.Context, _parameter: click.Parameter, asked: bool
 @click.option(
     "--engine",
     type=click.Choice(["trt"]),
-    help="Build the TensorRT plan of an FP16 .onnx for this GPU, ahead of the first flair-run.",
+    help="Build the TensorRT plan of an FP16 .onnx ahead of the first flair-run: for this GPU, "
+    "or with --for.",
+)
+@click.option(
+    "--for",
+    "cards",
+    metavar="smNN,...",
+    callback=names,
+    help="With --engine: write a plan for cards of these compute capabilities to -o, e.g. "
+    "sm86,sm89; needs no GPU.",
 )
 @click.option("--device", metavar="cuda:N", help="With --engine: the GPU to build for.")
 @click.option("--batch", type=int, help="With --engine: tiles per inference, as for flair-run.")
@@ -191,8 +207,8 @@ def export_command(
     deepness = flavour == "deepness"
     if deepness:
         check_deepness(engine=engine, stac=stac, precision=precision)
-    if engine:
-        write_plan(checkpoint, engine, PrebuildOptions(**_of(PrebuildOptions, options)))
+    if engine or options["cards"]:
+        write_plan(checkpoint, engine, output, options)
         return
     described = stac and is_onnx(checkpoint) and precision == "fp32"
     model = Path(checkpoint) if output is None and described else output
@@ -258,8 +274,34 @@ def _of(kind: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {field.name: options[field.name] for field in fields(kind)}
 
 
-def write_plan(model: str, engine: str, options: PrebuildOptions) -> None:
-    """Build the plan of an FP16 file for this machine's GPU and say what it is for."""
+def check_plan(engine: str | None, output: Path | None, options: dict[str, Any]) -> None:
+    """Raise OptionError for options that do not go with a plan."""
+    if not engine:
+        raise OptionError("--for names the cards of a plan", "add --engine trt")
+    if not options["cards"]:
+        if output is not None:
+            raise OptionError(
+                f"the plan for this machine's GPU is kept in the plan folder, not in {output}",
+                "leave out -o, or name cards with --for",
+            )
+        return
+    if output is None:
+        raise OptionError("--for writes a file", "name it with -o MODEL.plan")
+    source = click.get_current_context().get_parameter_source
+    for name in ("device", "verify", "plan_cache"):
+        if source(name) is ParameterSource.COMMANDLINE:
+            raise OptionError(
+                f"--{name.replace('_', '-')} is for a plan that is judged on this machine's GPU, "
+                "one built with --for is judged where it first meets a GPU",
+                "leave it out",
+            )
+
+
+def write_plan(
+    model: str, engine: str | None, output: Path | None, options: dict[str, Any]
+) -> None:
+    """Build the plan of an FP16 file, for this machine's GPU or for named cards; say for what."""
+    check_plan(engine, output, options)
     if not is_onnx(model):
         raise OptionError(
             f"{model}: --engine {engine} builds from an FP16 .onnx",
@@ -267,10 +309,20 @@ def write_plan(model: str, engine: str, options: PrebuildOptions) -> None:
         )
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     with console.status("loading the model") as line:
-        place = prebuild_plan(
-            Path(model), options, console.print, lambda text: line.update(escape(text))
-        )
-    click.echo(f"The plan for {place} is ready. Next: {_next_command(Path(model))}")
+
+        def show(text: str) -> None:
+            line.update(escape(text))
+
+        if output is not None:
+            ahead = AheadOptions(**_of(AheadOptions, options | {"output": output}))
+            said = build_ahead(Path(model), ahead, show)
+            command = f"flair-run -m {model} --plan {output} INPUT.tif OUTPUT.tif"
+        else:
+            prebuild = PrebuildOptions(**_of(PrebuildOptions, options))
+            place = prebuild_plan(Path(model), prebuild, console.print, show)
+            said = f"The plan for {place} is ready"
+            command = _next_command(Path(model))
+    click.echo(f"{said}. Next: {command}")
 
 
 def write_fp32(checkpoint: str, output: Path, options: ExportOptions) -> None:

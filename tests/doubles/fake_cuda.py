@@ -34,6 +34,7 @@ class Machine:
 
     def __init__(self, *, gpus=1, name="NVIDIA Stand-in", memory=1 << 30):
         self.gpus, self.name, self.memory_bytes = gpus, name, memory
+        self.capability, self.driver_cuda = (9, 0), 13010
         self.contexts = 0
         self.fail = set()
         """Calls that answer as the real ones do when they fail."""
@@ -140,7 +141,7 @@ def make_driver(machine):
             return machine.name
 
         def compute_capability(self):
-            return (9, 0)
+            return machine.capability
 
         def get_attribute(self, attribute):
             return {"sms": 132}[attribute]
@@ -256,6 +257,9 @@ def make_driver(machine):
         key = host_key(target)
         machine.queue(stream, "copy out", run, reads=[("device", address)], writes=[key])
 
+    def get_driver_version():
+        return machine.driver_cuda
+
     def init():
         if "init" in machine.fail:
             raise Error("cuInit failed: no CUDA-capable device is detected")
@@ -263,7 +267,7 @@ def make_driver(machine):
     driver.device_attribute = types.SimpleNamespace(MULTIPROCESSOR_COUNT="sms")
     driver.event_flags = types.SimpleNamespace(DEFAULT=0, BLOCKING_SYNC=1, DISABLE_TIMING=2)
     for thing in (Error, MemoryError, Device, Context, Stream, Event, mem_alloc, pagelocked_empty,
-                  memcpy_htod_async, memcpy_dtoh_async, init):  # fmt: skip
+                  memcpy_htod_async, memcpy_dtoh_async, init, get_driver_version):  # fmt: skip
         setattr(driver, thing.__name__, thing)
     return driver
 

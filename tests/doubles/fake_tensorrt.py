@@ -1,9 +1,10 @@
-"""A stand-in for `tensorrt` that offers exactly the names of one release.
+"""A stand-in for `tensorrt`, or `tensorrt_rtx`, that offers exactly the names of one release.
 
 tests/data/tensorrt_names.json lists, for each release, the members of the classes used here, as
-read from the release's own bindings; any other name raises AttributeError. The graph is run by ONNX
-Runtime on the CPU, so labels come out. It checks our calls and proves nothing about speed or
-numbers.
+read from the release's own bindings; any other name raises AttributeError, and nothing here may
+have a name that no release has. The graph is run by ONNX Runtime on the CPU, so labels come out. It
+checks our calls and proves nothing about speed or numbers. What it says of building is as the real
+TensorRT for RTX says it (tests/export/test_real_plans.py).
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from doubles import fake_cuda
 
 NAMES = json.loads((Path(__file__).parents[1] / "data" / "tensorrt_names.json").read_text())
 RELEASES = tuple(NAMES)
+RTX = "1.7.1.116"
+"""The release of TensorRT for RTX among them."""
 ENUMS = ("BuilderFlag", "DataType", "LayerType", "MemoryPoolType", "TacticSource")
+RTX_ENUMS = ("ComputeCapability", "EngineValidity", "EngineInvalidityDiagnostics")
+LIBRARIES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
+NO_DRIVER = (
+    "[checkMacros.cpp::catchCudaError::250] Error Code 1: Cuda Runtime (In catchCudaError at "
+    "/_src/common/dispatch/checkMacros.cpp:250 (cudaError 35: CUDA driver version is insufficient "
+    "for CUDA runtime version))"
+)
+"""What every error is followed by where there is no GPU."""
 
 
 class Machine(fake_cuda.Machine):
@@ -31,12 +42,22 @@ class Machine(fake_cuda.Machine):
         self.release = release
         self.spoil = None
         """Changes the labels of FP16 plans, where given."""
-        self.builds = 0
+        self.builds = self.compilations = 0
+        self.cancelled = self.finished = False
         self.configs = []
+        self.is_rtx = release == RTX
+        self.title = f"TensorRT for RTX {release}" if self.is_rtx else f"TensorRT {release}"
+        self.activations = 1 << 20
         self.tensorrt = make_tensorrt(self)
+        if self.is_rtx:
+            self.capability = (8, 9)
 
-    def install(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "tensorrt", self.tensorrt)
+    def install(self, monkeypatch, beside=None):
+        """Take the place of every TensorRT there is; `beside` is another that is installed too."""
+        for name in LIBRARIES:
+            monkeypatch.setitem(sys.modules, name, None)
+        for tensorrt in filter(None, (self.tensorrt, beside and beside.tensorrt)):
+            monkeypatch.setitem(sys.modules, tensorrt.__name__, tensorrt)
         return super().install(monkeypatch)
 
 
@@ -76,7 +97,8 @@ class IHostMemory(Played):
 
 class Builder(Played):
     def __init__(self, logger):
-        self._machine.need_context()
+        if not self._machine.is_rtx:
+            self._machine.need_context()
         if self._fails("builder"):
             raise TypeError("pybind11::init(): factory function returned nullptr")
         self._logger = logger
@@ -94,6 +116,7 @@ class Builder(Played):
         machine, flags = self._machine, config._flags
         machine.builds += 1
         machine.configs.append(config)
+        self._logger.log(machine.tensorrt.ILogger.VERBOSE, "After dead-layer removal: 15 layers")
         strong = hasattr(machine.tensorrt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
         if strong and "FP16" in flags:
             self._error(self._logger, "FP16 is not a flag of strongly typed networks")
@@ -104,13 +127,24 @@ class Builder(Played):
         if self._fails("build") or len(config._profiles) != 1:
             self._error(self._logger, "Could not find any implementation for node {Conv_0}.")
             return None
+        if "wait" in machine.fail:
+            machine.building.set()
+            machine.signalled.wait(10)
         if monitor := getattr(config, "progress_monitor", None):
-            monitor.phase_start("Building Engine", None, 2)
-            assert monitor.step_complete("Building Engine", 0)
-            monitor.phase_finish("Building Engine")
+            monitor.phase_start("Building engine", None, 2)
+            monitor.phase_start("Cloning network graph", "Building engine", 1)
+            if not monitor.step_complete("Cloning network graph", 0):
+                self._error(self._logger, "IBuilder::buildSerializedNetwork: Error Code 7: "
+                            "BuildCanceled (Build canceled by user In next)")  # fmt: skip
+                machine.cancelled = True
+                return None
+            monitor.phase_finish("Cloning network graph")
+            monitor.step_complete("Building engine", 0)
+            monitor.phase_finish("Building engine")
+        machine.finished = True
         ((name, shape),) = config._profiles[0]._shapes.items()
         head = {"release": machine.release, "gpu": machine.name, "shapes": {name: shape},
-                "fp16": network._is_fp16}  # fmt: skip
+                "fp16": network._is_fp16, "cards": config._cards}  # fmt: skip
         return self._make("IHostMemory", json.dumps(head).encode() + b"\n" + network._model)
 
 
@@ -171,18 +205,20 @@ class ParserError(Played):
         return 1
 
     def desc(self):
-        return "No importer registered for op: NoSuchOperator"
+        what = "API Usage Error (node_of_logits: second input has type Int64)"
+        return f"Invalid Node - node_of_logits\n{what}\n{NO_DRIVER}\n{what}\n{NO_DRIVER}"
 
 
 class OnnxParser(Played):
-    def __init__(self, network, _logger):
-        self._network, self._errors = network, []
+    def __init__(self, network, logger):
+        self._network, self._errors, self._logger = network, [], logger
 
     def parse(self, content):
         try:
             onnx.checker.check_model(onnx.load_from_string(content))
         except onnx.checker.ValidationError:
             self._errors = [self._make("ParserError")]
+            self._error(self._logger, "ModelImporter.cpp:140: While parsing node number 1")
             return False
         self._network._parse(content)
         return True
@@ -216,9 +252,11 @@ class ITimingCache(Played):
 
 class IBuilderConfig(Played):
     progress_monitor = None
+    num_compute_capabilities = 0
 
     def __init__(self):
         self._flags, self._profiles, self._pools, self._timing = set(), [], {}, None
+        self._cards = []
         known = self._machine.tensorrt.TacticSource
         self._sources = sum(1 << int(source) for source in known)
 
@@ -243,7 +281,15 @@ class IBuilderConfig(Played):
         self._sources = sources
         return True
 
+    def set_compute_capability(self, capability, index):
+        if self._fails("capability"):
+            return False
+        assert index == len(self._cards) < self.num_compute_capabilities
+        self._cards.append(f"{capability // 10}.{capability % 10}")
+        return True
+
     def create_timing_cache(self, content):
+        assert not self._machine.is_rtx, "deprecated in TensorRT-RTX 1.2: a no-op, with a warning"
         return None if self._fails("timing_cache") else self._make("ITimingCache", bytes(content))
 
     def set_timing_cache(self, cache, ignore_mismatch):
@@ -259,14 +305,27 @@ class Runtime(Played):
             raise TypeError("pybind11::init(): factory function returned nullptr")
         self._logger = logger
 
+    def get_engine_validity(self, _plan):
+        trt = self._machine.tensorrt
+        if fault := next((f for f in trt.EngineInvalidityDiagnostics if self._fails(f.name)), 0):
+            return trt.EngineValidity.INVALID, int(fault)
+        if self._fails("unexplained"):
+            return trt.EngineValidity.INVALID, 0
+        return trt.EngineValidity.VALID, 0
+
     def deserialize_cuda_engine(self, plan):
+        self._machine.need_context()
         head, _, model = bytes(plan).partition(b"\n")
         facts = json.loads(head)
         if self._fails("deserialize"):
             self._error(self._logger, "Serialization assertion failed: version tag does not match")
             return None
         assert facts["release"] == self._machine.release, "the cache must not let it come here"
-        assert facts["gpu"] == self._machine.name, "the cache must not let it come here"
+        if facts["cards"]:
+            capability = "{}.{}".format(*self._machine.capability)
+            assert capability in facts["cards"], "neither cache nor sidecar let it come here"
+        else:
+            assert facts["gpu"] == self._machine.name, "the cache must not let it come here"
         return self._make("ICudaEngine", facts, model, self._logger)
 
 
@@ -288,11 +347,55 @@ class ICudaEngine(Played):
     def get_tensor_dtype(self, _name):
         return self._machine.tensorrt.DataType.UINT8
 
-    def create_execution_context(self):
+    @property
+    def device_memory_size(self):
+        return self._machine.activations
+
+    device_memory_size_v2 = device_memory_size
+
+    def create_runtime_config(self):
+        return self._make("IRuntimeConfig")
+
+    def create_execution_context(self, config=None):
+        if self._machine.is_rtx and (config is None or config._cache._content is None):
+            self._machine.compilations += 1
+        if config is not None:
+            config._cache._content = self._facts["shapes"]
         if self._fails("execution_context"):
             self._error(self._logger, "Requested amount of GPU memory could not be allocated.")
             return None
         return self._make("IExecutionContext", self)
+
+
+class IRuntimeConfig(Played):
+    _cache = None
+
+    def create_runtime_cache(self):
+        return self._make("IRuntimeCache")
+
+    def set_runtime_cache(self, cache):
+        self._cache = cache
+        return True
+
+
+class IRuntimeCache(Played):
+    def __init__(self):
+        self._content = None
+
+    def serialize(self):
+        self._machine.need_context()
+        if self._fails("serialize_compiled"):
+            return None
+        driver = self._machine.driver_cuda
+        return self._make("IHostMemory", json.dumps([driver, self._content]).encode())
+
+    def deserialize(self, content):
+        self._machine.need_context()
+        driver, kernels = json.loads(content)
+        if driver != self._machine.driver_cuda:
+            return False
+        self._content = kernels
+        return True
 
 
 class IExecutionContext(Played):
@@ -329,11 +432,15 @@ class IExecutionContext(Played):
 def make_tensorrt(machine):
     """Return a module with the classes, enumerations and names of `machine.release`."""
     names = NAMES[machine.release]
-    module = types.ModuleType("tensorrt")
+    module = types.ModuleType("tensorrt_rtx" if machine.is_rtx else "tensorrt")
     module.__version__ = machine.release
     module._classes = {}
     for name in ENUMS:
         setattr(module, name, enumeration(name, names[name]))
+    if machine.is_rtx:
+        for name in RTX_ENUMS:
+            setattr(module, name, numbered(name, names[name]))
+        module.IRuntimeCache = type("IRuntimeCache", (), {})
     module.NetworkDefinitionCreationFlag = network_flags(names["NetworkDefinitionCreationFlag"])
     severities = ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE")
     severity = enum.IntEnum("Severity", severities, start=0)
@@ -342,11 +449,31 @@ def make_tensorrt(machine):
     if "IProgressMonitor" in names:
         module.IProgressMonitor = type("IProgressMonitor", (), {})
     for kind in Played.__subclasses__():
+        if kind.__name__ not in names:
+            continue
+        check_names(kind)
         members = {"_names": frozenset(names[kind.__name__]), "_machine": machine}
         module._classes[kind.__name__] = type(kind.__name__, (kind,), members)
     for name in ("Builder", "OnnxParser", "Runtime"):
         setattr(module, name, module._classes[name])
     return module
+
+
+def check_names(kind):
+    """Nothing that is played may have a name that no real library has."""
+    real = set().union(*(release.get(kind.__name__, ()) for release in NAMES.values()))
+    made_up = {name for name in vars(kind) if not name.startswith("_")} - real
+    assert not made_up, f"no {kind.__name__} has {made_up}"
+
+
+def numbered(name, members):
+    """An enumeration of TensorRT for RTX whose numbers count."""
+    own = [m for m in members if m not in ("name", "value") and not m.startswith("__")]
+    bits = ("VERSION_MISMATCH", "UNSUPPORTED_CC", "OLD_CUDA_DRIVER", "OLD_CUDA_RUNTIME",
+            "INSUFFICIENT_GPU_MEMORY", "MALFORMED_ENGINE", "CUDA_ERROR")  # fmt: skip
+    known = {"NONE": 0, "CURRENT": 1, "VALID": 0, "SUBOPTIMAL": 1, "INVALID": 2}
+    known |= {bit: 1 << place for place, bit in enumerate(bits)}
+    return enum.IntEnum(name, {m: int(m[2:]) if m.startswith("SM") else known[m] for m in own})
 
 
 def enumeration(name, members):

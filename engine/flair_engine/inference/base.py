@@ -150,6 +150,8 @@ class Request:
     """What is computed in, beside INT8; None is what the engine does by itself."""
     plan_cache: Path | None = None
     """Folder of TensorRT plans and kept agreements; None is the one in the user's cache folder."""
+    plan: Path | None = None
+    """A TensorRT plan that was built ahead; None where one is built or kept here."""
     tactic_sources: str | None = None
     """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
     samples: Callable[[int], Sequence[np.ndarray]] | None = None

@@ -65,6 +65,7 @@ def load(
         threads=options.threads,
         precision=options.precision,
         plan_cache=options.plan_cache,
+        plan=options.plan,
         tactic_sources=options.tactic_sources,
         samples=samples,
         wait=wait,
@@ -81,6 +82,8 @@ def open_backend(request: Request, engine: EngineName = "auto") -> Backend:
     Runtime on the CPU that can, and notifies which. What was named, engine, device or precision, is
     used or refused, never replaced. Raises EngineError.
     """
+    if request.plan is not None and engine == "auto":
+        engine = "trt"  # which the plan names
     _check_options(request, engine)
     places = _places(request, engine)
     if len(places) == 1 and engine != "auto":
@@ -110,6 +113,10 @@ def _check_options(request: Request, engine: EngineName) -> None:
             f"precision bf16 is for engine openvino alone, engine {engine} computes "
             f"in the model's own {request.spec.precision}",
             "leave it out, or use --engine openvino",
+        )
+    if request.plan is not None and engine != "trt":
+        raise EngineError(
+            f"plan {request.plan} is for engine trt, not {engine}", "leave out one of the two"
         )
     if precision == "fp32" and engine == "trt":
         raise EngineError(
@@ -172,12 +179,15 @@ def _open_bf16(request: Request) -> Backend:
 
 def _probe_tensorrt() -> str:
     from flair_engine.inference.gpu.cuda import Device
-    from flair_engine.inference.gpu.plan import import_tensorrt
+    from flair_engine.inference.gpu.library import installed_libraries, library_for, titled
 
-    version = import_tensorrt().__version__
+    installed_libraries()  # said to be missing before the GPU is
     device = Device(0)
-    device.close()
-    return f"TensorRT {version} on {device.name}, for FP16 files"
+    try:
+        trt = library_for(device, silent)
+    finally:
+        device.close()
+    return f"{titled(trt)} on {device.name}, for FP16 files"
 
 
 def _probe_ort_on_cuda() -> str:

@@ -49,13 +49,17 @@ def crop_context(model: onnx.ModelProto) -> onnx.ModelProto:
 def _wanted(graph: onnx.GraphProto, reader: GraphReader) -> dict[str, Region]:
     """Walk back from the outputs; return the region of every tensor that need not be whole."""
     outputs = [output.name for output in graph.output]
+    images = {image.name for image in graph.input}
     wanted = {name: whole for name in outputs if (whole := reader.whole(name))}
     narrowed = {}
     for node in reversed(graph.node):
         name = node.output[0]
         whole, reading = reader.whole(name), reader.reading(node)
         region = wanted.get(name, whole)
-        if reading and whole and region and _pixels(region) < WORTHWHILE * _pixels(whole):
+        worthwhile = whole and region and _pixels(region) < WORTHWHILE * _pixels(whole)
+        # TensorRT takes uint8 into a Cast and into nothing else, so no Slice may come before it.
+        is_first = node.op_type == "Cast" and not images.isdisjoint(node.input)
+        if reading and region and worthwhile and not is_first:
             narrowed[name] = region
         else:
             region = whole

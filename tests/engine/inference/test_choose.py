@@ -5,6 +5,7 @@ import sys
 
 import onnx
 import pytest
+from doubles import fake_tensorrt
 
 from flair_engine.errors import EngineError, RefusedModelError
 from flair_engine.inference import choose, onnx_runtime
@@ -55,14 +56,14 @@ def no_openvino(monkeypatch):
 
 @pytest.fixture
 def no_cuda(monkeypatch):
-    for name in ("tensorrt", "pycuda", "pycuda.driver"):
+    for name in (*fake_tensorrt.LIBRARIES, "pycuda", "pycuda.driver"):
         monkeypatch.setitem(sys.modules, name, None)
 
 
 def test_auto_takes_tensorrt_where_it_can(machine, ask, fp16_path):
     backend = ask(fp16_path)
     assert (backend.engine, backend.device, backend.batch) == ("trt", "cuda:0", 16)
-    start = f"engine trt: TensorRT {machine.release} on NVIDIA Stand-in (cuda:0), plan "
+    start = f"engine trt: {machine.title} on NVIDIA Stand-in (cuda:0), plan "
     assert ask.lines[-1].startswith(start)
     backend.close()
 

@@ -235,3 +235,10 @@ def test_the_model_given_is_not_changed():
     before = model.SerializeToString()
     assert crop_context(model) != model
     assert model.SerializeToString() == before
+
+
+def test_only_a_cast_reads_the_pixels(tiny, rgb):
+    """TensorRT takes uint8 into nothing else, whatever of the tile is needed."""
+    cropped = crop_context(graph_of(tiny, small_spec(rgb)))
+    assert [node.op_type for node in cropped.graph.node if "image" in node.input] == ["Cast"]
+    assert cropped.graph.node[1].op_type == "Slice"

@@ -44,6 +44,8 @@ class Device:
         attribute = self._driver.device_attribute.MULTIPROCESSOR_COUNT
         self.multiprocessors = int(device.get_attribute(attribute))
         self.memory_bytes = int(device.total_memory())
+        self.driver_cuda = int(self._driver.get_driver_version())
+        """CUDA that the driver serves: 12040 is 12.4."""
         try:
             self._context = device.retain_primary_context()
         except self._driver.Error as error:
@@ -188,8 +190,8 @@ def import_driver() -> Any:
     except ImportError as error:
         raise EngineError(
             f"CUDA is not usable from Python ({error})",
-            "run pip install 'flair-engine[trt]' on a "
-            "machine whose NVIDIA driver answers nvidia-smi",
+            "run pip install pycuda, which compiles it, on a machine with the CUDA toolkit whose "
+            "NVIDIA driver answers nvidia-smi",
         ) from error
     driver = pycuda.driver
     try:

@@ -1,7 +1,9 @@
 """The plan of a request: one that was kept and has passed, or a new one, built, judged and kept.
 
 A plan passes where its labels agree with those of its graph in FP32 on tiles of the raster. Where
-there is no raster yet it is judged on noise, and again as soon as there are images.
+there is no raster yet it is judged on noise, and again as soon as there are images. A plan that was
+built ahead, on a machine without a GPU, is judged where it first meets one; what was found is kept,
+the plan stays where it is.
 """
 
 from __future__ import annotations
@@ -11,13 +13,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flair_engine.agreement import TILES, Agreement, compare, in_fp32, noise_tiles
-from flair_engine.errors import EngineError, InferenceError, PlanError
+from flair_engine.errors import DeviceMemoryError, EngineError, InferenceError, PlanError
+from flair_engine.inference.gpu.ahead import BUILD_AHEAD_AGAIN, AheadPlan, read_ahead
 from flair_engine.inference.gpu.cuda import Device, device_index
+from flair_engine.inference.gpu.library import (
+    capabilities,
+    check_device,
+    installed_libraries,
+    library_for,
+    library_name,
+    library_named,
+)
 from flair_engine.inference.gpu.plan import (
     PlanOptions,
     build_plan,
+    check_precision,
     flags_text,
-    import_tensorrt,
     profile_text,
 )
 from flair_engine.inference.gpu.plan_cache import (
@@ -27,7 +38,7 @@ from flair_engine.inference.gpu.plan_cache import (
     PlanKey,
 )
 from flair_engine.inference.gpu.slots import CUDA_BATCH
-from flair_engine.inference.gpu.tensor_rt import TrtBackend
+from flair_engine.inference.gpu.tensor_rt import Loadable, TrtBackend
 from flair_engine.inference.onnx_runtime import open_session
 from flair_engine.inference.stream import stream
 from flair_engine.manifest import INPUT_NAME
@@ -35,6 +46,8 @@ from flair_engine.model_file import model_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from typing import Any
 
     import numpy as np
 
@@ -42,33 +55,41 @@ if TYPE_CHECKING:
 
 
 def open_tensorrt(request: Request) -> TrtBackend:
-    """Load the plan of a model from the cache, or build, judge and keep it.
+    """Load the plan that was given, else that of the cache, or build, judge and keep one.
 
-    Raises EngineError where TensorRT, pycuda, a GPU or an FP16 model is missing, where the plan
-    cannot be built, and where it does not agree with FP32.
+    Raises EngineError where TensorRT, pycuda, a GPU or an FP16 model is missing, where a plan
+    cannot be built or is of another model, card, library or release, and where it does not agree
+    with FP32.
     """
-    import_tensorrt()  # said to be missing before the GPU is
+    installed_libraries()  # said to be missing before the GPU is
+    ahead = None if request.plan is None else read_ahead(request.plan, request)
     device = Device(device_index(request.device or "cuda:0"))
     try:
-        _check_precision(request)
-        wanted = _wanted(request, device)
-        backend = _kept(wanted)
-        if isinstance(backend, NoPlan):
-            with wanted.cache.locked(wanted.key, lambda: _tell_of_waiting(request)):
-                backend = _kept(wanted)  # another process may have built it meanwhile
-                if isinstance(backend, NoPlan):
-                    backend = _built(wanted, backend)
+        check_precision(request.model, request.spec)
+        if ahead is not None:
+            return _given(_wanted_ahead(request, device, ahead), ahead)
+        return _kept_or_built(_wanted(request, device))
     except (EngineError, InferenceError):
         device.close()
         raise
+
+
+def _kept_or_built(wanted: _Wanted) -> TrtBackend:
+    backend = _kept(wanted)
+    if isinstance(backend, NoPlan):
+        with wanted.cache.locked(wanted.key, lambda: _tell_of_waiting(wanted.request)):
+            backend = _kept(wanted)  # another process may have built it meanwhile
+            if isinstance(backend, NoPlan):
+                backend = _built(wanted, backend)
     return backend
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Wanted:
-    """The plan that a request needs: for which device, built how, and where it is kept."""
+    """The plan that a request needs: of which library, for which device, and where it is kept."""
 
     request: Request
+    trt: Any
     device: Device
     options: PlanOptions
     key: PlanKey
@@ -76,34 +97,64 @@ class _Wanted:
 
 
 def _wanted(request: Request, device: Device) -> _Wanted:
-    trt = import_tensorrt()
+    trt = library_for(device, request.notify)
+    named = device.compute_capability in capabilities(trt)
     options = PlanOptions(
         batch=request.batch or CUDA_BATCH,
         precision=request.spec.precision,
         tactic_sources=request.tactic_sources,
+        capabilities=(device.compute_capability,) if named else (),
     )
+    return _of_key(request, trt, device, options, flags_text(trt, options))
+
+
+def _wanted_ahead(request: Request, device: Device, ahead: AheadPlan) -> _Wanted:
+    """Return what a plan built ahead is used as, where it is for this card and release."""
+    trt = library_named(ahead.key.library)
+    check_device(trt, device)
+    ahead.check_place(trt, device)
+    options = PlanOptions(
+        batch=ahead.key.batch,
+        precision=request.spec.precision,
+        capabilities=(device.compute_capability,),
+    )
+    return _of_key(request, trt, device, options, f"built ahead, {ahead.key.flags}")
+
+
+def _of_key(
+    request: Request, trt: Any, device: Device, options: PlanOptions, flags: str
+) -> _Wanted:
     key = PlanKey(
         onnx_sha256=model_sha256(request.model),
+        library=library_name(trt),
         tensorrt=str(trt.__version__),
         gpu=device.name,
         compute_capability=device.compute_capability,
         multiprocessors=device.multiprocessors,
         profile=profile_text(request.spec, options.batch),
-        flags=flags_text(trt, options),
+        flags=flags,
     )
     cache = PlanCache(request.plan_cache)
-    return _Wanted(request=request, device=device, options=options, key=key, cache=cache)
+    return _Wanted(request=request, trt=trt, device=device, options=options, key=key, cache=cache)
 
 
-def _check_precision(request: Request) -> None:
-    """Refuse an FP32 graph: it would run at a fraction of the speed without saying why."""
-    if request.spec.precision == "fp16":
-        return
-    target = request.model.with_suffix(".fp16.onnx")
-    raise EngineError(
-        f"{request.model}: is {request.spec.precision}, TensorRT is given FP16 graphs here",
-        f"run flair-export {request.model} --precision fp16 -o {target}",
-    )
+def _given(wanted: _Wanted, ahead: AheadPlan) -> TrtBackend:
+    """Open a plan that was built ahead; judge it unless it was, on images, on such a GPU."""
+    try:
+        backend = _opened(wanted, ahead.plan)
+    except PlanError as error:
+        raise EngineError(f"{ahead.path}: {error.what}", BUILD_AHEAD_AGAIN) from error
+    except DeviceMemoryError as error:
+        raise EngineError(
+            f"{ahead.path}: {error.what}",
+            f"give one built with --batch {max(1, ahead.key.batch // 2)}, or leave out --plan",
+        ) from error
+    facts = wanted.cache.facts(wanted.key, ahead.plan)
+    if facts is not None and facts.agreement.origin == "images":
+        backend.difference_fp32 = facts.agreement.difference
+    elif facts is None or wanted.request.samples is not None:
+        _judge_and_keep(wanted, backend, ahead.plan, ahead.built_s, lies_at=ahead.path)
+    return backend
 
 
 def _tell_of_waiting(request: Request) -> None:
@@ -143,44 +194,72 @@ def _built(wanted: _Wanted, missing: NoPlan) -> TrtBackend:
 
 def _plan_of(wanted: _Wanted, model: bytes, options: PlanOptions) -> bytes:
     """Build a plan on the device with the timings kept for it, and keep those it adds."""
-    with wanted.device.current():
-        plan, timings = build_plan(
-            import_tensorrt(),
-            model,
-            wanted.request.spec,
-            options,
-            timings=wanted.cache.timings(wanted.key),
-            status=wanted.request.status,
-        )
-    wanted.cache.store_timings(wanted.key, timings)
-    return plan
+    built = build_plan(
+        wanted.trt,
+        model,
+        wanted.request.spec,
+        options,
+        timings=wanted.cache.timings(wanted.key),
+        current=wanted.device.current,
+        status=wanted.request.status,
+    )
+    if built.timings:
+        wanted.cache.store_timings(wanted.key, built.timings)
+    return built.plan
 
 
 def _opened(wanted: _Wanted, plan: bytes, *, owns_device: bool = True) -> TrtBackend:
-    return TrtBackend(
-        plan,
+    """Load a plan, with what the runtime compiled of it before where the plan is the key's."""
+    compiled = wanted.cache.compiled(wanted.key) if owns_device else b""
+    if capabilities(wanted.trt) and not compiled:
+        wanted.request.status(f"compiling the plan for {wanted.device.name}")
+    backend = TrtBackend(
+        Loadable(trt=wanted.trt, plan=plan, compiled=compiled),
         wanted.request.spec,
         wanted.device,
         batch=wanted.options.batch,
         slots=wanted.request.slots,
         owns_device=owns_device,
     )
+    if owns_device:
+        _keep_compiled(wanted, backend, compiled)
+    return backend
 
 
-def _judge_and_keep(wanted: _Wanted, backend: TrtBackend, plan: bytes, built_s: float) -> None:
-    """Judge the plan and keep it where it passes; close the backend where it does not."""
-    request = wanted.request
+def _keep_compiled(wanted: _Wanted, backend: TrtBackend, before: bytes) -> None:
+    """Keep what the runtime has compiled, where it is new; without it only the start is slower."""
+    try:
+        now = backend.compiled
+        if now and now != before:
+            wanted.cache.store_compiled(wanted.key, now)
+    except (EngineError, InferenceError) as error:
+        wanted.request.notify(f"what was compiled is not kept: {error.what}")
+
+
+def _judge_and_keep(
+    wanted: _Wanted,
+    backend: TrtBackend,
+    plan: bytes,
+    built_s: float,
+    lies_at: Path | None = None,
+) -> None:
+    """Judge the plan and keep it where it passes; close the backend where it does not.
+
+    Of a plan that `lies_at` some place only what was found is kept.
+    """
+    request, cache = wanted.request, wanted.cache
     try:
         agreement = _agreement(wanted, backend)
         agreement.check(f"the TensorRT plan of {request.spec.name}")
         facts = PlanFacts(built_s=built_s, agreement=agreement)
-        path = wanted.cache.store(wanted.key, plan, facts)
+        store = cache.store if lies_at is None else cache.store_facts
+        path = store(wanted.key, plan, facts)
     except (EngineError, InferenceError):
         backend.close()
         raise
     if agreement.origin == "images":
         backend.difference_fp32 = agreement.difference
-    request.notify(f"{path}: {agreement}")
+    request.notify(f"{lies_at or path}: {agreement}")
 
 
 def _agreement(wanted: _Wanted, backend: TrtBackend) -> Agreement:

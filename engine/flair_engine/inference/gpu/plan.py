@@ -1,30 +1,38 @@
-"""ONNX to TensorRT plan, on releases 8.5 to 11 by asking for features, never for versions.
+"""ONNX to TensorRT plan, on releases 8.5 to 11 and for RTX by asking for features, not versions.
 
-The only importer of tensorrt, which others get from here. Every call that can answer None or False
-is checked; what TensorRT logged is the explanation, so the logger keeps its errors.
+Every call that can answer None or False is checked; what TensorRT logged is the explanation, so the
+logger keeps its errors. A plan is built in a thread of its own: TensorRT calls our Python from the
+thread that builds, and what a signal raises there is lost in it.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flair_engine.errors import EngineError
 from flair_engine.inference.base import batch_shape
+from flair_engine.inference.gpu.library import capabilities, capability_of, titled
 from flair_engine.manifest import INPUT_NAME, ModelSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
 WORKSPACE_BYTES = 4 << 30
 """What one layer may use as scratch at most; trtexec's `--memPoolSize=workspace:4096`."""
 
 TACTIC_SOURCES = ("CUBLAS", "CUBLAS_LT", "CUDNN", "EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
 """Every name trtexec's `--tacticSources` has known; a release offers some of them."""
+
+
+TICK_S = 1.0
+"""Between two lines that say how far a build is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,18 +44,28 @@ class PlanOptions:
     """`fp16` or `fp32`, that of the graph."""
     tactic_sources: str | None = None
     """As in trtexec: `-CUBLAS,+JIT_CONVOLUTIONS`; None is the release's choice."""
+    capabilities: tuple[str, ...] = ()
+    """Compute capabilities to build for, such as `8.9`, where the library can; with none it builds
+    for the GPU at hand, TensorRT for RTX for all that it takes without being named."""
 
 
-def import_tensorrt() -> Any:
-    """Import tensorrt. Raises EngineError that names the extra where it is absent."""
-    try:
-        import tensorrt
-    except ImportError as error:
-        raise EngineError(
-            f"TensorRT is not usable ({error})",
-            "run pip install 'flair-engine[trt]' --extra-index-url https://pypi.nvidia.com",
-        ) from error
-    return tensorrt
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuiltPlan:
+    """What the builder made."""
+
+    plan: bytes
+    timings: bytes
+    """Timing cache grown by building it; empty where the library has none."""
+
+
+def check_precision(model: Path, spec: ModelSpec) -> None:
+    """Refuse an FP32 graph: it would run at a fraction of the speed without saying why."""
+    if spec.precision == "fp16":
+        return
+    raise EngineError(
+        f"{model}: is {spec.precision}, TensorRT is given FP16 graphs here",
+        f"run flair-export {model} --precision fp16 -o {model.with_suffix('.fp16.onnx')}",
+    )
 
 
 @cache  # TensorRT keeps the first logger of a process
@@ -71,9 +89,19 @@ def logger_of(trt: Any) -> Any:
 def logged(trt: Any) -> str:
     """Return what TensorRT has logged as errors since the last call, as one line."""
     errors = logger_of(trt).errors
-    text = "; ".join(" ".join(message.split()) for message in errors[:3])
+    text = _in_one_line(errors)
     errors.clear()
     return text or "it does not say why"
+
+
+def _in_one_line(messages: Iterable[str]) -> str:
+    """Return the first three different lines of what TensorRT says.
+
+    Without a driver it adds to each that there is none (cudaError 35): no reason beside others.
+    """
+    lines = [" ".join(line.split()) for message in messages for line in message.splitlines()]
+    telling = [line for line in lines if line and "cudaError 35" not in line] or lines
+    return "; ".join(list(dict.fromkeys(telling))[:3])
 
 
 def build_plan(
@@ -83,38 +111,80 @@ def build_plan(
     options: PlanOptions,
     *,
     timings: bytes = b"",
+    current: Callable[[], AbstractContextManager[None]] = nullcontext,
     status: Callable[[str], None] = lambda _: None,
-) -> tuple[bytes, bytes]:
-    """Return the plan of an ONNX model and the timing cache grown by building it.
+) -> BuiltPlan:
+    """Build the plan of an ONNX model.
 
-    Needs the device's context to be current. `status` is called about once a second. Raises
-    EngineError with TensorRT's own words.
+    `current` makes the device's context current, which all need but TensorRT for RTX. `status` is
+    called about once a second. What is raised meanwhile, by a signal above all, cancels the build,
+    from TensorRT 10 on before its next step. Raises EngineError with TensorRT's own words.
     """
+    progress = _Progress()
+
+    def build() -> BuiltPlan:
+        with current():
+            return _built(trt, model, spec, options, timings, progress)
+
+    start = time.monotonic()
+    with ThreadPoolExecutor(1, "plan-build") as thread:
+        building = thread.submit(build)
+        try:
+            while True:
+                status(f"building the TensorRT plan: {time.monotonic() - start:.0f} s{progress}")
+                if wait([building], timeout=TICK_S).done:
+                    return building.result()
+        finally:
+            progress.cancelled = True
+
+
+class _Progress:
+    """What the thread that builds and the one that waits tell each other."""
+
+    def __init__(self) -> None:
+        self.phase = ""
+        self.cancelled = False
+
+    def __str__(self) -> str:
+        return self.phase and f", {self.phase}"
+
+
+def _built(
+    trt: Any,
+    model: bytes,
+    spec: ModelSpec,
+    options: PlanOptions,
+    timings: bytes,
+    progress: _Progress,
+) -> BuiltPlan:
+    logged(trt)  # of earlier calls
     builder = made(trt, "builder", trt.Builder)
     network = checked(trt, "network", builder.create_network(_network_flags(trt)))
     parser = trt.OnnxParser(network, logger_of(trt))
     if not parser.parse(model):
         raise EngineError(
-            f"{spec.name}: TensorRT {trt.__version__} refuses the ONNX graph "
-            f"({_parser_errors(parser)})",
+            f"{spec.name}: {titled(trt)} refuses the ONNX graph ({_parser_errors(parser)})",
             "export it again, or use --engine ort",
         )
     config = checked(trt, "builder configuration", builder.create_builder_config())
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+    if not _is_one_layer(trt):
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     _set_precision(trt, network, config, options)
     _set_tactic_sources(trt, config, options.tactic_sources)
+    _set_capabilities(trt, config, options.capabilities)
     _set_profile(trt, builder, config, spec, options.batch)
-    timing_cache = _set_timings(config, timings)
-    with _progress(trt, config, status):
-        plan = builder.build_serialized_network(network, config)
+    timing_cache = _set_timings(trt, config, timings)
+    if hasattr(config, "progress_monitor") and hasattr(trt, "IProgressMonitor"):
+        config.progress_monitor = _monitor(trt, progress)
+    plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(
-            f"{spec.name}: TensorRT {trt.__version__} could not build a plan for batches of "
+            f"{spec.name}: {titled(trt)} could not build a plan for batches of "
             f"{options.batch} ({logged(trt)})",
             f"if memory ran out, try --batch {max(1, options.batch // 2)}; else use --engine ort",
         )
     grown = None if timing_cache is None else timing_cache.serialize()
-    return bytes(plan), b"" if grown is None else bytes(grown)
+    return BuiltPlan(plan=bytes(plan), timings=b"" if grown is None else bytes(grown))
 
 
 def made(trt: Any, what: str, kind: Any) -> Any:
@@ -134,7 +204,7 @@ def checked(trt: Any, what: str, result: Any) -> Any:
 
 def _not_made(trt: Any, what: str) -> EngineError:
     return EngineError(
-        f"TensorRT {trt.__version__} could not make a {what} ({logged(trt)})",
+        f"{titled(trt)} could not make a {what} ({logged(trt)})",
         "check that this release serves the GPU and its driver, or use --engine ort",
     )
 
@@ -148,7 +218,17 @@ def flags_text(trt: Any, options: PlanOptions) -> str:
     """Return what the builder is told, for the key of the plan cache."""
     typing = "strongly typed" if strongly_typed(trt) else f"weakly typed {options.precision}"
     sources = options.tactic_sources or "default"
-    return f"{typing}, workspace {WORKSPACE_BYTES >> 20} MiB, tactic sources {sources}"
+    workspace = "any" if _is_one_layer(trt) else f"{WORKSPACE_BYTES >> 20} MiB"
+    flags = f"{typing}, workspace {workspace}, tactic sources {sources}"
+    return ", ".join((flags, *(f"for {name}" for name in options.capabilities)))
+
+
+def _is_one_layer(trt: Any) -> bool:
+    """Return whether a network is built as one layer, whose scratch is all there is between layers.
+
+    TensorRT for RTX does so. 4 GiB are too little for 16 tiles of 2048 px in FP32.
+    """
+    return bool(capabilities(trt))
 
 
 def profile_text(spec: ModelSpec, batch: int) -> str:
@@ -184,9 +264,8 @@ def _network_flags(trt: Any) -> int:
 
 def _parser_errors(parser: Any) -> str:
     errors = (parser.get_error(index) for index in range(parser.num_errors))
-    return (
-        "; ".join(f"node {error.node()}: {error.desc()}" for error in errors) or "no reason given"
-    )
+    found = (f"node {error.node()}: {_in_one_line([error.desc()])}" for error in errors)
+    return "; ".join(found) or "no reason given"
 
 
 def _set_precision(trt: Any, network: Any, config: Any, options: PlanOptions) -> None:
@@ -213,12 +292,12 @@ def _set_tactic_sources(trt: Any, config: Any, text: str | None) -> None:
             sources = sources | bit if wanted else sources & ~bit
         elif wanted:
             raise EngineError(
-                f"tactic source {name} does not exist in TensorRT {trt.__version__}",
+                f"tactic source {name} does not exist in {titled(trt)}",
                 f"leave out +{name}",
             )
     if not config.set_tactic_sources(sources):
         raise EngineError(
-            f"TensorRT {trt.__version__} refuses the tactic sources {text} ({logged(trt)})",
+            f"{titled(trt)} refuses the tactic sources {text} ({logged(trt)})",
             "leave out --tactic-sources",
         )
 
@@ -230,17 +309,31 @@ def _set_profile(trt: Any, builder: Any, config: Any, spec: ModelSpec, batch: in
     profile.set_shape(INPUT_NAME, shape, shape, shape)
     if config.add_optimization_profile(profile) < 0:
         raise EngineError(
-            f"TensorRT {trt.__version__} refuses the shape {profile_text(spec, batch)} "
-            f"({logged(trt)})",
+            f"{titled(trt)} refuses the shape {profile_text(spec, batch)} ({logged(trt)})",
             "try a smaller --batch",
         )
 
 
-def _set_timings(config: Any, timings: bytes) -> Any:
+def _set_capabilities(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
+    if not capabilities:
+        return
+    config.num_compute_capabilities = len(capabilities)
+    for index, name in enumerate(capabilities):
+        if not config.set_compute_capability(capability_of(trt, name), index):
+            raise EngineError(
+                f"{titled(trt)} refuses to build for compute capability {name} ({logged(trt)})",
+                "leave it out",
+            )
+
+
+def _set_timings(trt: Any, config: Any, timings: bytes) -> Any:
     """Attach earlier measurements, or none where TensorRT does not accept them.
 
-    A build without them is slower and otherwise the same, so a refusal is no error.
+    A build without them is slower and otherwise the same, so a refusal is no error. TensorRT for
+    RTX, which compiles for the GPU where a plan is loaded, measures nothing and warns of them.
     """
+    if hasattr(trt, "IRuntimeCache"):
+        return None
     for content in dict.fromkeys((timings, b"")):
         timing_cache = config.create_timing_cache(content)
         if timing_cache is not None and config.set_timing_cache(timing_cache, False):
@@ -248,35 +341,7 @@ def _set_timings(config: Any, timings: bytes) -> Any:
     return None
 
 
-@contextmanager
-def _progress(trt: Any, config: Any, status: Callable[[str], None]) -> Iterator[None]:
-    """Report seconds and, where the release tells, the phase about once a second."""
-    phase, done, start = "", threading.Event(), time.monotonic()
-
-    def say() -> None:
-        status(f"building the TensorRT plan: {time.monotonic() - start:.0f} s{phase}")
-
-    def tick() -> None:
-        while not done.wait(1.0):
-            say()
-
-    def show(text: str) -> None:
-        nonlocal phase
-        phase = f", {text}"
-
-    if hasattr(config, "progress_monitor") and hasattr(trt, "IProgressMonitor"):
-        config.progress_monitor = _monitor(trt, show)
-    say()
-    ticker = threading.Thread(target=tick, name="plan-progress", daemon=True)
-    ticker.start()
-    try:
-        yield
-    finally:
-        done.set()
-        ticker.join()
-
-
-def _monitor(trt: Any, show: Callable[[str], None]) -> Any:
+def _monitor(trt: Any, progress: _Progress) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # a class of the release at hand
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -286,8 +351,9 @@ def _monitor(trt: Any, show: Callable[[str], None]) -> Any:
             self.steps[phase_name] = num_steps
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            show(f"{phase_name} {step + 1} of {self.steps.get(phase_name, step + 1)}")
-            return True  # False would cancel the build
+            steps = self.steps.get(phase_name, step + 1)
+            progress.phase = f"{phase_name} {step + 1} of {steps}"
+            return not progress.cancelled
 
         def phase_finish(self, phase_name: str) -> None:
             self.steps.pop(phase_name, None)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-PLAN_SCHEMA = 2
+PLAN_SCHEMA = 3
 """Raised with any change of a sidecar's fields or their meaning; a plan with a sidecar of another
 schema, or of none, is built again."""
 
@@ -42,6 +42,8 @@ class PlanKey:
     """Everything a plan depends on; plans are interchangeable exactly where keys are equal."""
 
     onnx_sha256: str
+    library: str
+    """`tensorrt` or `tensorrt_rtx`: neither reads the other's plans."""
     tensorrt: str
     """Version of the release that built it."""
     gpu: str
@@ -96,6 +98,14 @@ class CachedPlan:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Described:
+    """What a sidecar says of a plan whose key it is."""
+
+    plan_sha256: str
+    facts: PlanFacts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NoPlan:
     """The answer where no plan serves."""
 
@@ -114,14 +124,38 @@ class PlanCache:
 
     def find(self, key: PlanKey) -> CachedPlan | NoPlan:
         """Return the plan for `key`, or why there is none."""
-        sidecar, path = self._path(key, ".json"), self._path(key, ".plan")
+        described = self._described(key)
+        if isinstance(described, NoPlan):
+            return described
+        path = self._path(key, ".plan")
+        try:
+            plan = read_own(path)
+        except FileNotFoundError:
+            return NoPlan(why=f"{self._path(key, '.json')} has no plan beside it")
+        except (DistrustedError, OSError) as error:
+            return NoPlan(why=not_used(path, error))
+        if _sha256(plan) != described.plan_sha256:
+            return NoPlan(why=f"{path} is truncated or changed (SHA-256 differs)")
+        return CachedPlan(plan=plan, facts=described.facts)
+
+    def facts(self, key: PlanKey, plan: bytes) -> PlanFacts | None:
+        """Return what was found out about a plan that lies elsewhere; None where nothing was."""
+        described = self._described(key)
+        if isinstance(described, NoPlan) or described.plan_sha256 != _sha256(plan):
+            return None
+        return described.facts
+
+    def _described(self, key: PlanKey) -> _Described | NoPlan:
+        sidecar = self._path(key, ".json")
         try:
             description = parse(read_own(sidecar), largest_bytes=SIDECAR_BYTES)
             if description.get("schema") != PLAN_SCHEMA:
                 return NoPlan(why=f"{sidecar} was made by another version of flair-engine")
             difference = key.difference(description["key"])
-            plan_sha256 = description["plan_sha256"]
-            facts = PlanFacts.from_json(description["facts"])
+            described = _Described(
+                plan_sha256=description["plan_sha256"],
+                facts=PlanFacts.from_json(description["facts"]),
+            )
         except FileNotFoundError:
             return NoPlan(why=self._nearest(key))
         except (DistrustedError, OSError) as error:
@@ -130,30 +164,39 @@ class PlanCache:
             return NoPlan(why=f"{sidecar} is damaged")
         if difference:
             return NoPlan(why=f"{sidecar} is of another plan ({difference})")
-        try:
-            plan = read_own(path)
-        except FileNotFoundError:
-            return NoPlan(why=f"{sidecar} has no plan beside it")
-        except (DistrustedError, OSError) as error:
-            return NoPlan(why=not_used(path, error))
-        if _sha256(plan) != plan_sha256:
-            return NoPlan(why=f"{path} is truncated or changed (SHA-256 differs)")
-        return CachedPlan(plan=plan, facts=facts)
+        return described
 
     def store(self, key: PlanKey, plan: bytes, facts: PlanFacts) -> Path:
         """Write a plan and its sidecar, each atomically, and return the plan's path.
 
         A reader in between finds a pair that does not match, and waits for the lock.
         """
+        self._write(self._path(key, ".plan"), plan)
+        self.store_facts(key, plan, facts)
+        return self._path(key, ".plan")
+
+    def store_facts(self, key: PlanKey, plan: bytes, facts: PlanFacts) -> Path:
+        """Write the sidecar alone, of a plan that lies elsewhere, and return its path."""
+        sidecar = self._path(key, ".json")
         description = {
             "schema": PLAN_SCHEMA,
             "key": asdict(key),
             "plan_sha256": _sha256(plan),
             "facts": facts.to_json(),
         }
-        self._write(self._path(key, ".plan"), plan)
-        self._write(self._path(key, ".json"), json.dumps(description, indent=2).encode())
-        return self._path(key, ".plan")
+        self._write(sidecar, json.dumps(description, indent=2).encode())
+        return sidecar
+
+    def compiled(self, key: PlanKey) -> bytes:
+        """Return what the runtime compiled of the key's plan; empty where none is to be used."""
+        try:
+            return read_own(self._path(key, ".compiled"))
+        except (DistrustedError, OSError):
+            return b""
+
+    def store_compiled(self, key: PlanKey, compiled: bytes) -> None:
+        """Keep what the runtime has compiled, so that the next start does not."""
+        self._write(self._path(key, ".compiled"), compiled)
 
     def timings(self, key: PlanKey) -> bytes:
         """Return the timing cache of the key's release and GPU; empty where none is to be used."""

@@ -223,7 +223,7 @@ class CudaSlots:
         self._origin = None
 
 
-def out_of_memory(what: str, *, batch: int, slots: int) -> EngineError:
+def out_of_memory(what: str, *, batch: int, slots: int) -> DeviceMemoryError:
     """Return the error for memory that does not hold `slots` batches, naming what to try."""
     remedy = f"try --batch {batch // 2}" if batch > 1 else "try --slots 1, or another device"
-    return EngineError(f"out of memory for {slots} slots of {batch} tiles: {what}", remedy)
+    return DeviceMemoryError(f"out of memory for {slots} slots of {batch} tiles: {what}", remedy)

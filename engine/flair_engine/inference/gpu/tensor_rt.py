@@ -6,11 +6,13 @@ Not named tensorrt.py, which would hide the library from scripts run in this fol
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flair_engine.errors import EngineError, InferenceError, PlanError
 from flair_engine.inference.base import batch_shape, failed_batch
-from flair_engine.inference.gpu.plan import import_tensorrt, logged, made
+from flair_engine.inference.gpu.library import newer_driver, titled
+from flair_engine.inference.gpu.plan import logged, made
 from flair_engine.inference.gpu.slots import CudaSlot, CudaSlots, out_of_memory
 from flair_engine.manifest import INPUT_NAME, expected_tensors
 
@@ -25,6 +27,21 @@ if TYPE_CHECKING:
 BUILD_AGAIN = "build the plan again in another --plan-cache, or use --engine ort"
 
 
+OF_DRIVER = ("OLD_CUDA_DRIVER", "OLD_CUDA_RUNTIME", "CUDA_ERROR")
+"""Diagnostics of TensorRT for RTX that no other plan would mend."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loadable:
+    """A plan and what its library needs to load it."""
+
+    trt: Any
+    """The library that built it."""
+    plan: bytes
+    compiled: bytes = b""
+    """What TensorRT for RTX compiled of it on this GPU before; it looks whether that serves."""
+
+
 class TrtBackend:
     """A plan deserialised on `device`, with slots around one execution context.
 
@@ -37,7 +54,7 @@ class TrtBackend:
 
     def __init__(
         self,
-        plan: bytes,
+        loadable: Loadable,
         spec: ModelSpec,
         device: Device,
         *,
@@ -45,11 +62,12 @@ class TrtBackend:
         slots: int,
         owns_device: bool = True,
     ) -> None:
-        self._trt = trt = import_tensorrt()
+        self._trt = trt = loadable.trt
         self._device, self._owns_device = device, owns_device
         self._runtime: Any = None
         self._plan_engine: Any = None
         self._context: Any = None
+        self._runtime_cache: Any = None
         self._cuda: CudaSlots | None = None
         self.spec = spec
         self.precision = spec.precision
@@ -59,15 +77,17 @@ class TrtBackend:
         self.batch = batch
         self.device = f"cuda:{device.index}"
         # Another plan may flip near-ties, so a run is continued, and a map signed, with this one.
-        name = hashlib.sha256(plan).hexdigest()[:8]
-        runtime = f"TensorRT {trt.__version__} on {device.name}"
+        name = hashlib.sha256(loadable.plan).hexdigest()[:8]
+        runtime = f"{titled(trt)} on {device.name}"
         self.description = f"{runtime} ({self.device}), plan {name}"
         self.identity = f"{runtime}, plan {name}"
         try:
             with device.current():
                 self._runtime = made(trt, "runtime", trt.Runtime)
-                self._plan_engine = self._deserialized(plan)
-                self._context = self._new_context(slots)
+                self._check_header(loadable.plan, slots)
+                self._plan_engine = self._deserialized(loadable.plan)
+                self._check_memory(slots)
+                self._context = self._new_context(slots, loadable.compiled)
             self._cuda = CudaSlots(device, spec, batch=batch, count=slots, launch=self._launch)
             self._cuda.warm_up()
         except (EngineError, InferenceError):
@@ -93,6 +113,15 @@ class TrtBackend:
         """Count the busy seconds from here."""
         self._open_slots.forget_busy()
 
+    @property
+    def compiled(self) -> bytes:
+        """What the runtime has compiled of the plan; empty where it compiles nothing."""
+        if self._runtime_cache is None:
+            return b""
+        with self._device.current():
+            content = self._runtime_cache.serialize()
+        return b"" if content is None else bytes(content)
+
     def close(self) -> None:
         """Wait for work in flight and free everything; see Backend."""
         self._release()
@@ -110,20 +139,56 @@ class TrtBackend:
             self._cuda.close()
         if self._runtime is not None:
             with self._device.current():
-                self._context = self._plan_engine = self._runtime = None
+                self._context = self._runtime_cache = self._plan_engine = self._runtime = None
 
     def _deserialized(self, plan: bytes) -> Any:
         plan_engine = self._runtime.deserialize_cuda_engine(plan)
         if plan_engine is None:
-            raise PlanError(
-                f"TensorRT {self._trt.__version__} refuses it ({logged(self._trt)})", BUILD_AGAIN
-            )
+            raise self._refused(logged(self._trt))
         _check_tensors(self._trt, plan_engine, self.spec)
         return plan_engine
 
-    def _new_context(self, slots: int) -> Any:
+    def _check_header(self, plan: bytes, slots: int) -> None:
+        """Raise what TensorRT for RTX says of release, card, driver and memory; others cannot."""
+        if not hasattr(self._runtime, "get_engine_validity"):
+            return
+        known = self._trt.EngineInvalidityDiagnostics
+        validity, bits = self._runtime.get_engine_validity(plan)
+        if validity != self._trt.EngineValidity.INVALID or not bits:
+            return  # without a reason it is better told by loading it
+        why = ", ".join(
+            name.lower().replace("_", " ")
+            for name in dir(known)
+            if name.isupper() and bits & int(getattr(known, name))
+        )
+        if bits & sum(int(getattr(known, name)) for name in OF_DRIVER):
+            raise EngineError(
+                f"{titled(self._trt)} cannot use the driver of {self._device.name} ({why})",
+                f"{newer_driver(self._trt)}, or use --engine ort",
+            )
+        if bits == int(known.INSUFFICIENT_GPU_MEMORY):
+            raise out_of_memory(f"{self.device}: {why}", batch=self.batch, slots=slots)
+        raise self._refused(why)
+
+    def _refused(self, why: str) -> PlanError:
+        return PlanError(f"{titled(self._trt)} refuses it ({why})", BUILD_AGAIN)
+
+    def _check_memory(self, slots: int) -> None:
+        """Raise DeviceMemoryError where activations alone are more than the device has."""
+        engine, there = self._plan_engine, self._device.memory_bytes
+        newer = hasattr(engine, "device_memory_size_v2")
+        wanted = int(engine.device_memory_size_v2 if newer else engine.device_memory_size)
+        if wanted > there:
+            raise out_of_memory(
+                f"the plan takes {wanted / 2**30:.1f} GiB for what is between its layers, "
+                f"{self.device} ({self._device.name}) has {there / 2**30:.1f} GiB",
+                batch=self.batch,
+                slots=slots,
+            )
+
+    def _new_context(self, slots: int, compiled: bytes) -> Any:
         """Return an execution context for the one shape of the plan."""
-        context = self._plan_engine.create_execution_context()
+        context = self._context_with(compiled)
         if context is None:  # it holds the memory of all activations
             raise out_of_memory(logged(self._trt), batch=self.batch, slots=slots)
         if not context.set_input_shape(INPUT_NAME, batch_shape(self.spec, self.batch)):
@@ -132,13 +197,24 @@ class TrtBackend:
             )
         return context
 
+    def _context_with(self, compiled: bytes) -> Any:
+        """Return a new execution context, with a cache of compiled kernels where there is one."""
+        if not hasattr(self._trt, "IRuntimeCache"):
+            return self._plan_engine.create_execution_context()
+        config = self._plan_engine.create_runtime_config()
+        self._runtime_cache = config.create_runtime_cache()
+        if compiled:
+            self._runtime_cache.deserialize(compiled)  # False: of another driver, compiled again
+        config.set_runtime_cache(self._runtime_cache)
+        return self._plan_engine.create_execution_context(config)
+
     def _launch(self, slot: CudaSlot, stream: Stream) -> None:
         bound = all(
             self._context.set_tensor_address(name, buffer.address)
             for name, buffer in slot.buffers.items()
         )
         if not (bound and self._context.execute_async_v3(stream.handle)):
-            name = f"TensorRT {self._trt.__version__} on {self.device} ({self._device.name})"
+            name = f"{titled(self._trt)} on {self.device} ({self._device.name})"
             raise failed_batch(name, self.spec, self.batch, logged(self._trt))
 
 

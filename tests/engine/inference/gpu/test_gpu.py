@@ -19,6 +19,7 @@ from flair_engine.errors import EngineError
 from flair_engine.inference.base import Request
 from flair_engine.inference.choose import open_backend
 from flair_engine.inference.gpu.cuda import Device
+from flair_engine.inference.gpu.library import installed_libraries
 from flair_engine.manifest import read_model_spec
 
 pytestmark = pytest.mark.gpu
@@ -27,8 +28,8 @@ BATCHES = 200
 
 @pytest.fixture(scope="module")
 def gpu():
-    pytest.importorskip("tensorrt", reason="tensorrt is missing: pip install 'flair-engine[trt]'")
     try:
+        installed_libraries()
         device = Device()
     except EngineError as error:
         pytest.skip(str(error))

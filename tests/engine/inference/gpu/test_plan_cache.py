@@ -20,8 +20,9 @@ from flair_engine.inference.gpu.plan_cache import (
 )
 
 KEY = PlanKey(
-    onnx_sha256="a" * 64, tensorrt="10.4.0", gpu="NVIDIA A", compute_capability="8.0",
-    multiprocessors=108, profile="image 8x5x512x512", flags="strongly typed",
+    onnx_sha256="a" * 64, library="tensorrt", tensorrt="10.4.0", gpu="NVIDIA A",
+    compute_capability="8.0", multiprocessors=108, profile="image 8x5x512x512",
+    flags="strongly typed",
 )  # fmt: skip
 AGREEMENT = Agreement(
     origin="images",
@@ -75,9 +76,9 @@ def test_a_plan_that_is_gone(cache):
         "",
         "{",
         "[]",
-        '{"schema": 2}',
-        '{"schema": 2, "key": 3, "plan_sha256": 1, "facts": 1}',
-        '{"schema": 2, "key": {}, "plan_sha256": "", "facts": {"built_s": 1, "share": 1}}',
+        '{"schema": 3}',
+        '{"schema": 3, "key": 3, "plan_sha256": 1, "facts": 1}',
+        '{"schema": 3, "key": {}, "plan_sha256": "", "facts": {"built_s": 1, "share": 1}}',
     ],
 )
 def test_a_damaged_sidecar(cache, content):
@@ -86,7 +87,7 @@ def test_a_damaged_sidecar(cache, content):
     assert cache.find(replace(KEY, gpu="other")) == NoPlan(why="there is none yet")
 
 
-@pytest.mark.parametrize("schema", [None, 0, 1, 3, "2"])
+@pytest.mark.parametrize("schema", [None, 0, 1, 2, "3"])
 def test_a_sidecar_of_another_version_means_building_again(cache, schema):
     sidecar = cache.store(KEY, b"plan", FACTS).with_suffix(".json")
     description = json.loads(sidecar.read_text())
@@ -193,7 +194,7 @@ def test_the_sidecar_can_be_read(cache):
     path = cache.store(KEY, b"plan", FACTS)
     description = json.loads(path.with_suffix(".json").read_text())
     assert list(description) == ["schema", "key", "plan_sha256", "facts"]
-    assert description["schema"] == 2
+    assert description["schema"] == 3
     assert description["key"]["gpu"] == "NVIDIA A"
     assert len(description["plan_sha256"]) == 64
     assert description["facts"] == {

@@ -33,7 +33,7 @@ def test_a_map_is_the_same_with_any_number_of_slots(
     with rasterio.open(tmp_path / "map.tif") as dataset:
         assert (dataset.read(1) == expected_cross(image)).all()
     assert (report.engine, report.device, report.slots) == ("trt", "cuda:0", slots)
-    assert report.description.startswith(f"TensorRT {machine.release} on NVIDIA Stand-in (cuda:0)")
+    assert report.description.startswith(f"{machine.title} on NVIDIA Stand-in (cuda:0)")
     assert len(report.description.rpartition(", plan ")[2]) == 8
     batches = -(-report.tiles // 3)
     assert report.busy_s["copy-in"] == pytest.approx(0.001 * batches)

@@ -52,7 +52,7 @@ def test_one_that_fails_in_mid_run_stops_it_by_name_and_the_work_is_kept(job, wh
     options = ("--device", "cuda:0,cuda:1")
     failed = job.run("fails.tif", *options, gpus=2, gpu_fail="1:25", gpu_compute_us=2000)
     assert (failed.code, failed.found) == (1, []), failed.said
-    (line,) = failed.said.splitlines()
+    (line,) = failed.lines
     assert "device cuda:1 (Emulated GPU) failed: " in line
     assert "an illegal memory access was encountered: if it happens again" in line
     resumed = job.run("fails.tif", "--device", "cuda:0", "--resume", gpus=2)
@@ -104,6 +104,6 @@ def test_cards_of_two_models_agree_and_it_is_told(job):
 )
 def test_what_is_refused_before_the_first_pixel(job, changes, device, said):
     ended = job.run("refused.tif", "--device", device, **changes)
-    (line,) = ended.said.splitlines()
+    (line,) = ended.lines
     assert said in line
     assert (ended.code, ended.found) == (2, [])

@@ -155,6 +155,12 @@ class Ended:
     found: list[str]
     """By the driver."""
 
+    @property
+    def lines(self):
+        """What was said but for notes."""
+        lines = self.said.splitlines()
+        return [line for line in lines if not line.startswith("flair-run: note: ")]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:

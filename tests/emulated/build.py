@@ -133,7 +133,8 @@ def main() -> None:
     if why := missing():
         print(f"gpu-emulated: not built: {why}")
     elif not is_built():
-        print("gpu-emulated: building pycuda and an emulated driver", flush=True)
+        print("gpu-emulated: building", "" if SITE.is_dir() else "pycuda and", "the driver")
+        sys.stdout.flush()
         build()
 
 

@@ -14,7 +14,7 @@
 // EMULATED_GPU_LATE_US, mean microseconds before each piece of work (200); EMULATED_GPU_COMPUTE_US,
 // those that a launch takes at least (0); EMULATED_GPU_SLOW=DEVICE:FACTOR, of both;
 // EMULATED_GPU_FAIL=DEVICE:N, the launch of a device that fails, from 1, with all that comes after;
-// EMULATED_GPU_MEMORY and EMULATED_GPU_PINNED, bytes there are.
+// EMULATED_GPU_MEMORY and EMULATED_GPU_PINNED, bytes that are free on all devices, and to be locked.
 
 #include <cuda.h>
 #include <pthread.h>
@@ -129,7 +129,8 @@ Machine& machine() {
   return *one;
 }
 
-thread_local std::vector<int> current;  // devices whose primary contexts are on this thread's stack
+// Devices whose primary contexts are on this thread's stack; never freed, as pycuda calls late.
+thread_local std::vector<int>& current = *new std::vector<int>;
 
 void found(const char* format, ...) {
   va_list values;
@@ -302,7 +303,7 @@ CUresult cuDeviceComputeCapability(int* major, int* minor, CUdevice) {
 }
 
 CUresult cuDeviceTotalMem(size_t* bytes, CUdevice) {
-  *bytes = machine().memory_bytes;
+  *bytes = (size_t)8 << 30;
   return CUDA_SUCCESS;
 }
 

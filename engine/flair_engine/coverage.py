@@ -32,11 +32,17 @@ TRAINED_TILE_PX = 512
 
 
 def planned(
-    job: Job, spec: ModelSpec, opened: Opened, memory_mib: int, notify: Callable[[str], None]
+    job: Job,
+    spec: ModelSpec,
+    opened: Opened,
+    memory_mib: int,
+    notify: Callable[[str], None],
+    within: Window | None = None,
 ) -> tuple[list[Panel], list[SheetTarget]]:
     """Return what is to be read, and the maps to be made of it; tell what the user should know.
 
-    Panels are as wide as their pixels fit into `memory_mib`. Raises SourceError and OutputError for
+    Panels are as wide as their pixels fit into `memory_mib`. Of an excerpt only cores `within` its
+    window are read, and the map shows all of that. Raises SourceError and OutputError for
     what cannot be.
     """
     for notice in opened.notices:
@@ -48,21 +54,35 @@ def planned(
         # The second sheet has the same shapes as the first: told once.
         tell = notify if sheet is opened.sheets[0] else silent
         wanted = _wanted(job, sheet, tell)
-        for area in covered_areas(grid, [window for _, window in sheet.delivered]):
+        areas = covered_areas(grid, [window for _, window in sheet.delivered])
+        for area in areas if within is None else _cut_at(areas, within):
             selected = wanted.cores(sheet, area)
             if selected is not None and not selected.any():
                 continue
             cores = area if selected is None else cut_to(area, selected)
             cut = panels_of(cores, sheet.raster, memory_mib * 2**20, bands)
             panels += _panels(sheet, area, wanted.clip, selected, cut, first=len(panels))
-    targets = _targets(job, spec, opened, panels) if panels else []
+    targets = _targets(job, spec, opened, panels, within) if panels else []
     if not targets:
         raise touches_nothing(job.write.bbox, job.write.aoi)
-    if wasteful := too_large_tiles(spec, [sheet.raster for sheet in opened.sheets]):
+    wasteful = too_large_tiles(spec, [sheet.raster for sheet in opened.sheets])
+    if wasteful and within is None:
         notify(wasteful)
     if kept := kept_styles([each.target.path for each in targets]):
         notify(kept)
     return panels, targets
+
+
+def _cut_at(areas: Iterable[Cores], window: Window) -> Iterator[Cores]:
+    """Yield what lies in a window, which ends with cores, of areas."""
+    for area in areas:
+        size = area.grid.core_px
+        first_row, first_col = window.top // size, window.left // size
+        stop_row, stop_col = ceil_div(window.bottom, size), ceil_div(window.right, size)
+        rows = range(max(area.rows.start, first_row), min(area.rows.stop, stop_row))
+        cols = range(max(area.cols.start, first_col), min(area.cols.stop, stop_col))
+        if rows and cols:
+            yield replace(area, rows=rows, cols=cols)
 
 
 def too_large_tiles(spec: ModelSpec, rasters: Sequence[Sized]) -> str | None:
@@ -140,12 +160,12 @@ def _panels(
 
 
 def _targets(
-    job: Job, spec: ModelSpec, opened: Opened, panels: Sequence[Panel]
+    job: Job, spec: ModelSpec, opened: Opened, panels: Sequence[Panel], within: Window | None
 ) -> list[SheetTarget]:
     """Return the maps, in the order in which what they show is read."""
     if not job.write.per_input:
-        window = bounds(panel.shown for panel in panels)
-        if not _shown(panels, window):
+        window = within or bounds(panel.shown for panel in panels)
+        if within is None and not _shown(panels, window):
             return []
         target = Target(path=job.output, window=window)
         return [SheetTarget(target=target, sheet=opened.sheets[0], panels=tuple(panels))]

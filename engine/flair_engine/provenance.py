@@ -6,7 +6,9 @@ import datetime as dt
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flair_engine.mapping.standing import MAP_TAG, RUN_TAG
@@ -14,8 +16,11 @@ from flair_engine.overwriting import on_disk
 from flair_engine.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from flair_engine.inference.base import Backend
+    from flair_engine.manifest import ModelSpec
+    from flair_engine.options import Job
     from flair_engine.reading.inputs import Opened
     from flair_engine.work import Panel, Work
 
@@ -54,17 +59,47 @@ def sources(files: Iterable[str]) -> dict[str, Any]:
 
 def _settings(work: Work) -> dict[str, Any]:
     """Return what a run is but for the paths and times of its files."""
-    job, spec, backend = work.job, work.spec, work.backend
-    sizes = [[sheet.raster.height, sheet.raster.width] for sheet in work.opened.sheets]
+    known = settings_of(work.job, work.spec, work.opened, work.panels)
+    found = with_engine(known, EngineFacts.of(work.backend))
+    if work.excerpt:
+        grid, window = work.excerpt.frame.pixel_grid, work.excerpt.window
+        found["frame"] = [repr(tuple(grid.transform)), str(grid.crs), asdict(window)]
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineFacts:
+    """What of an engine may change a label."""
+
+    description: str
+    precision: str
+    batch: int
+
+    @classmethod
+    def of(cls, backend: Backend) -> EngineFacts:
+        """Return those of a backend."""
+        return cls(
+            description=backend.description, precision=backend.precision, batch=backend.batch
+        )
+
+
+def with_engine(settings: Mapping[str, Any], engine: EngineFacts) -> dict[str, Any]:
+    """Return settings with those of an engine."""
+    found = {"engine": engine.description, "precision": engine.precision, "batch": engine.batch}
+    return {**settings, **found}
+
+
+def settings_of(
+    job: Job, spec: ModelSpec, opened: Opened, panels: Sequence[Panel]
+) -> dict[str, Any]:
+    """Return what a run is but for its engine, and the paths and times of its files."""
+    sizes = [[sheet.raster.height, sheet.raster.width] for sheet in opened.sheets]
     reading = asdict(job.read)
     return {
-        "model": hashlib.sha256(job.model.read_bytes()).hexdigest(),
+        "model": model_digest(job.model),
         "geometry": [spec.tile_px, spec.margin_px, sizes],
-        "inputs": work.opened.described,
-        "engine": backend.description,
-        "precision": backend.precision,
-        "batch": backend.batch,
-        "area": _digest(work.panels),
+        "inputs": opened.described,
+        "area": _digest(panels),
         "on_error": reading.pop("on_error"),
         "reading": reading,
         "writing": {
@@ -76,8 +111,23 @@ def _settings(work: Work) -> dict[str, Any]:
 
 def run_id(work: Work) -> str:
     """Return what maps of equal runs have in common, whatever their files are called."""
-    settings = json.dumps(_settings(work), sort_keys=True)
-    return hashlib.sha256(settings.encode()).hexdigest()[:16]
+    return id_of(_settings(work))
+
+
+def id_of(settings: Mapping[str, Any]) -> str:
+    """Return the id of runs with these settings."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def model_digest(path: Path) -> str:
+    """Return the SHA-256 of a model's file; it is read once while it stays the same."""
+    return _digest_of_file(*fingerprint(str(path)))
+
+
+@lru_cache(maxsize=8)
+def _digest_of_file(path: str, *_facts: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _digest(panels: Iterable[Panel]) -> str:
@@ -104,15 +154,19 @@ def tags(work: Work) -> dict[str, str]:
 
     A time is given by who wants one, in SOURCE_DATE_EPOCH (seconds, reproducible-builds.org).
     """
-    spec, backend = work.spec, work.backend
+    return tags_of(work.spec, EngineFacts.of(work.backend), run_id(work))
+
+
+def tags_of(spec: ModelSpec, engine: EngineFacts, run: str) -> dict[str, str]:
+    """Return the tags of maps of a run, by its id."""
     found = {
         MAP_TAG: spec.name,
         "FLAIR_WEIGHTS_SHA256": spec.weights_sha256,
         "FLAIR_GEOMETRY": f"tile {spec.tile_px} px, margin {spec.margin_px} px",
-        "FLAIR_ENGINE": f"{backend.description}, batch {backend.batch}",
-        "FLAIR_PRECISION": backend.precision,
+        "FLAIR_ENGINE": f"{engine.description}, batch {engine.batch}",
+        "FLAIR_PRECISION": engine.precision,
         "FLAIR_EXPORTER": spec.exporter,
-        RUN_TAG: run_id(work),
+        RUN_TAG: run,
         "TIFFTAG_SOFTWARE": f"flair-engine {__version__}",
     }
     if time := given_time():

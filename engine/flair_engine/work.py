@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flair_engine.mapping.targets import Target
     from flair_engine.options import Job, Listener
     from flair_engine.reading.clip import Clip
+    from flair_engine.reading.frame import Excerpt
     from flair_engine.reading.inputs import Opened, Sheet
 
 
@@ -41,6 +42,8 @@ class Meters:
     """What was published."""
     pictures: list[MapPicture] = field(default_factory=list)
     """Of the first maps, where a page shows them."""
+    before_s: dict[str, float] = field(default_factory=dict)
+    """What the stages of the backend had taken before, where it was lent."""
     inferred_px: int = 0
     """Pixels of the cores that went through the network in this process."""
     resumed_px: int = 0
@@ -105,6 +108,8 @@ class Work:
     memory_mib: int
     """Of decoded pixels."""
     meters: Meters
+    excerpt: Excerpt | None = None
+    """What is mapped of a larger raster, None where it is whole."""
 
     @property
     def pixels(self) -> int:

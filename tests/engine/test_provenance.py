@@ -128,6 +128,7 @@ def work_of(*panels, sizes=((90, 90),)):
         ),
         panels=panels,
         memory_mib=512,
+        excerpt=None,
     )
 
 

@@ -24,10 +24,11 @@ next one to it on some of the same."""
 class Mosaic:
     """Sources of one kind on one grid, the earlier above the later; at least one."""
 
-    def __init__(self, sources: Sequence[GridSource]) -> None:
+    def __init__(self, sources: Sequence[GridSource], window: Window | None = None) -> None:
+        """`window` is around more sources than are given, where these are some of a mosaic."""
         self.sources = sources
         self.name = sources[0].name
-        self.window = bounds(source.window for source in sources)
+        self.window = window or bounds(source.window for source in sources)
         self.count = sources[0].count
         self.dtype = sources[0].dtype
         self._index = WindowIndex([source.window for source in sources])

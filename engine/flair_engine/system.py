@@ -30,6 +30,9 @@ WRITERS = stat.S_IWGRP | stat.S_IWOTH
 MEMINFO = Path("/proc/meminfo")
 CGROUPS = Path("/sys/fs/cgroup")
 """Where Linux mounts control groups, those of version 1 in a folder for each controller."""
+PROCESSES = Path("/proc")
+BOOT_ID = PROCESSES / "sys/kernel/random/boot_id"
+PID_NAMESPACE = PROCESSES / "self/ns/pid"
 OWN_CGROUPS = Path("/proc/self/cgroup")
 MEMORY_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -238,6 +241,23 @@ def _words(path: Path) -> list[str]:
         return path.read_text(encoding="ascii").split()
     except OSError:
         return []
+
+
+def process_place() -> str:
+    """Return what processes share that see one another's numbers: boot and namespace of Linux.
+
+    Nothing where that is not known.
+    """
+    try:
+        boot = BOOT_ID.read_text(encoding="ascii").strip()
+        return f"{boot} {os.stat(PID_NAMESPACE).st_ino}"  # noqa: PTH116  a link to no file
+    except OSError:
+        return ""
+
+
+def is_running(pid: int) -> bool:
+    """Return whether there is a process of a number, where `process_place` is known."""
+    return (PROCESSES / str(pid)).exists()
 
 
 def address_space_bytes() -> int | None:

@@ -25,7 +25,7 @@ import filelock
 
 from flair_engine import system
 from flair_engine.durable import sync, sync_folder
-from flair_engine.errors import FlairError, OutputError, WriteError
+from flair_engine.errors import BusyError, FlairError, OutputError, WriteError
 from flair_engine.mapping.records import (
     JOURNAL_SCHEMA,
     LINE_BYTES,
@@ -271,7 +271,7 @@ class Journal(AbstractContextManager["Journal"]):
         try:
             self._lock.acquire()
         except filelock.Timeout as error:
-            raise OutputError(
+            raise BusyError(
                 f"{folder}: another run is writing this output", "wait for it, or give another name"
             ) from error
 

@@ -49,6 +49,7 @@ PUBLIC = {
 COMMANDS = {
     "flair_engine": "flair-run",
     "flair_engine.post": "flair-post",
+    "flair_engine.territory": "flair-job",
     "flair_export": "flair-export",
     "flair_bench": "flair-bench",
 }

@@ -44,6 +44,7 @@ ROOMS = {
             "model_file",
             "pace",
             "crs",
+            "option_groups",
         },
         {"reading", "inference", "mapping"},
         {"work", "post"},
@@ -53,6 +54,7 @@ ROOMS = {
         {"page"},
         {"run"},
         {"api"},
+        {"territory"},
         {"cli"},
         {"__main__"},
     ],
@@ -306,6 +308,7 @@ def test_a_class_or_constant_is_defined_once():
                 "F",
                 "Key",
                 "TYPE_CHECKING",
+                "NAME",
             }:  # type variables
                 places.setdefault(name, []).append(module)
     assert {name: found for name, found in places.items() if len(found) > 1} == {}

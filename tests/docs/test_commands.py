@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60
 BROUGHT = {"torchvision"}
 """Packages that others bring along."""
-PROGRAMS = ("flair-run", "flair-post", "flair-export", "flair-bench")
+PROGRAMS = ("flair-run", "flair-post", "flair-job", "flair-export", "flair-bench")
 
 
 def words_of(command):

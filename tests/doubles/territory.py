@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
+
 from doubles.field import noise, write
 from doubles.position_model import write_position_model
-
 from flair_engine import RunOptions
 
 if TYPE_CHECKING:

@@ -45,20 +45,21 @@ def check_file(
 
 
 @contextmanager
-def workplace(output: Path) -> Iterator[Path]:
+def workplace(output: Path, command: str = "flair-post") -> Iterator[Path]:
     """Yield a hidden folder beside an output, empty, and remove it at the end.
 
-    What a kill has left of an earlier one is removed first. Raises OutputError where another
+    It is named after the `command` that works there. What a kill has left of an earlier one is
+    removed first. Raises OutputError where another
     process is writing the same output, or the folder cannot be made.
     """
-    folder = output.with_name(f".{output.name}.flair-post")
+    folder = output.with_name(f".{output.name}.{command}")
     try:
         folder.mkdir(exist_ok=True)
         lock = filelock.FileLock(folder / LOCK, timeout=0)
         lock.acquire()
     except filelock.Timeout as error:
         raise OutputError(
-            f"{output}: another flair-post is writing it", "wait for it, or give another name"
+            f"{output}: another {command} is writing it", "wait for it, or give another name"
         ) from error
     except OSError as error:
         raise OutputError(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from flair_engine.reading.inputs import Opened, Sheet
     from flair_engine.work import Panel, SheetTarget
 
-PART_PX = 25_000
+PART_EDGE_PX = 25_000
 """Edge of a part, about: that of a delivered tile of BD ORTHO. A GPU takes minutes for it, so that
 little is lost where one dies, and much more than to start."""
 ANY_MIB = 2**20
@@ -54,7 +54,7 @@ def plan(
     *,
     read: ReadOptions = ReadOptions(),
     write: MapOptions = MapOptions(),
-    part_px: int = PART_PX,
+    part_px: int = PART_EDGE_PX,
     notify: Callable[[str], None] = silent,
 ) -> Plan:
     """Describe all inputs and write into `folder` what every part of their map has to agree on.
@@ -131,7 +131,9 @@ def _check(write: MapOptions, part_px: int) -> None:
     if found := [name for name in asked if getattr(write, name)]:
         raise OutputError(f"{found[0]} is not for the parts of a job", "leave it out")
     if part_px < 1:
-        raise OutputError(f"parts of {part_px} px hold nothing", f"give some, such as {PART_PX}")
+        raise OutputError(
+            f"parts of {part_px} px hold nothing", f"give some, such as {PART_EDGE_PX}"
+        )
     creation_options(write.co, cog=write.cog)
 
 

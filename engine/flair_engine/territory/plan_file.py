@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PLAN_FILE = "plan.json"
-PLAN_SCHEMA = 1
+JOB_PLAN_SCHEMA = 1
 """Number of the plan's fields and their meaning; CONTRIBUTING.md says when it goes up."""
 PLAN_BYTES = 2**30
 """More than any plan is: 200 bytes for each of a million files."""
@@ -141,7 +141,7 @@ def read_plan(folder: Path) -> Plan:
         ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise SourceError(f"{path}: is no plan of flair-job", "name the folder of a job") from error
-    if schema != PLAN_SCHEMA or found["version"] != __version__:
+    if schema != JOB_PLAN_SCHEMA or found["version"] != __version__:
         raise SourceError(
             f"{path}: is of flair-engine {found['version']}, this is {__version__}",
             "use one version for all parts, or make a plan in another folder",
@@ -160,7 +160,7 @@ def _check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
 
 def _fields_of(plan: Plan) -> dict[str, Any]:
     return {
-        "schema": PLAN_SCHEMA,
+        "schema": JOB_PLAN_SCHEMA,
         "version": plan.version,
         STARTED: plan.started,
         "model": str(plan.model),

@@ -1,0 +1,70 @@
+"""Maps put together from parts: those of one run, or a refusal that names what is not there."""
+
+import pytest
+import rasterio
+from doubles.territory import CPU, labels_of, put_together
+
+from flair_engine import MapOptions, segment
+from flair_engine.territory.finish import UnfinishedError, finish, hectares
+from flair_engine.territory.part import Worker, run_parts
+
+
+def make(plan, but=()):
+    with Worker(plan, pauses_s=()) as worker:
+        return list(run_parts(worker, [p for n, p in enumerate(plan.parts) if n not in but]))
+
+
+def bytes_in(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        {},
+        {"cog": True},
+        {"labels": "zero-based"},
+        {"per_input": True},
+        {"co": ("COMPRESS=ZSTD",), "bbox": (721150.0, 6248700.0, 721300.0, 6248900.0)},
+    ],
+    ids=str,
+)
+def test_maps_have_the_bytes_of_one_run(planned, territory, tmp_path, write):
+    plan = planned(write=write)
+    make(plan)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    name = "" if write.get("per_input") else "map.tif"
+    segment(territory.model, territory.tiles, tmp_path / "one" / name, CPU,
+            write=MapOptions(**write))  # fmt: skip
+    done = finish(plan, tmp_path / "other" / name)
+    assert done.left_out == ()
+    one, other = bytes_in(tmp_path / "one"), bytes_in(tmp_path / "other")
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name] != other[name]] == []
+
+
+def test_a_vrt_shows_all_parts(planned, whole, tmp_path):
+    plan = planned()
+    records = [record for _, record in make(plan)]
+    done = finish(plan, tmp_path / "map.vrt")
+    with rasterio.open(tmp_path / "map.vrt") as dataset, rasterio.open(whole) as one:
+        assert (dataset.read(1) == one.read(1)).all()
+        assert dataset.colormap(1)[3] == one.colormap(1)[3]
+        assert (dataset.crs, dataset.transform) == (one.crs, one.transform)
+    assert (tmp_path / "map.qml").exists()
+    assert sum(done.hectares_by_class.values()) == pytest.approx(1980**2 * 0.04e-4, rel=0.002)
+    assert done.hectares_by_class == hectares(records)
+
+
+def test_what_is_missing_is_named(planned, tmp_path):
+    plan = planned()
+    make(plan, but=(3,))
+    with pytest.raises(UnfinishedError, match=f"1 of 16 parts.*{plan.parts[3].id} is missing"):
+        finish(plan, tmp_path / "map.vrt")
+    assert not (tmp_path / "map.vrt").exists()
+    done = finish(plan, tmp_path / "map.tif", allow_missing=True)
+    assert done.left_out == (plan.parts[3].id,)
+    found = labels_of(tmp_path / "map.tif")
+    assert (found == put_together(plan)).all()
+    assert not found[plan.parts[3].window.slices].any()

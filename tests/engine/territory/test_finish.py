@@ -1,12 +1,23 @@
 """Maps put together from parts: those of one run, or a refusal that names what is not there."""
 
+from dataclasses import replace
+
 import pytest
 import rasterio
 from doubles.territory import CPU, labels_of, put_together
 
 from flair_engine import MapOptions, segment
+from flair_engine.errors import OutputError, WriteError
 from flair_engine.territory.finish import UnfinishedError, finish, hectares
 from flair_engine.territory.part import Worker, run_parts
+from flair_engine.territory.state import (
+    Failure,
+    failure_of,
+    map_of,
+    record_of,
+    states,
+    write_record,
+)
 
 
 def make(plan, but=()):
@@ -18,6 +29,7 @@ def bytes_in(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "write",
     [
@@ -68,3 +80,57 @@ def test_what_is_missing_is_named(planned, tmp_path):
     found = labels_of(tmp_path / "map.tif")
     assert (found == put_together(plan)).all()
     assert not found[plan.parts[3].window.slices].any()
+
+
+def test_a_failed_part_is_named_before_those_that_are_missing(planned, tmp_path):
+    plan = planned()
+    make(plan, but=(0, 15))
+    failure = Failure(reason="t55.tif: spoilt: fetch it", exit_code=1, tries=3, at="now")
+    write_record(failure_of(plan, plan.parts[15]), failure)
+    match = r"2 of 16 .*: r3_c3 failed \(t55.tif: spoilt: fetch it\); r0_c0 is missing: make them"
+    with pytest.raises(UnfinishedError, match=match):
+        finish(plan, tmp_path / "map.vrt")
+
+
+def test_nothing_to_put_together(planned, tmp_path):
+    plan = planned()
+    with pytest.raises(UnfinishedError, match="16 of 16 parts.* and 11 more"):
+        finish(plan, tmp_path / "map.vrt")
+    with pytest.raises(UnfinishedError, match="no part holds a pixel with a label"):
+        finish(plan, tmp_path / "map.vrt", allow_missing=True)
+
+
+def test_outputs_that_are_refused(planned, tmp_path):
+    plan = planned(write={"per_input": True}, part_px=4096)
+    make(plan)
+    with pytest.raises(OutputError, match="was planned with --per-input, whose maps go to a fol"):
+        finish(plan, tmp_path / "map.tif")
+    with pytest.raises(OutputError, match="the folder cannot be made .*: name another"):
+        finish(plan, tmp_path / "absent" / "maps")
+    (tmp_path / "map.vrt").write_text("mine")
+    with pytest.raises(OutputError, match="exists already and is not of flair-engine"):
+        finish(plan, tmp_path / "map.vrt", overwrite=True)
+    finish(plan, tmp_path / "maps")
+    with pytest.raises(OutputError, match="exists already: use --overwrite"):
+        finish(plan, tmp_path / "maps")
+    finish(plan, tmp_path / "maps", overwrite=True)
+
+
+def test_a_part_that_was_spoilt_is_found(planned, tmp_path):
+    plan = planned(part_px=4096)
+    make(plan)
+    path = map_of(plan, plan.parts[0])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WriteError, match="is not as it was written: delete it, and make the part"):
+        finish(plan, tmp_path / "map.tif")
+
+
+def test_parts_of_two_engines(planned, tmp_path):
+    plan = planned(part_px=1024)
+    make(plan)
+    state = states(plan)[1]
+    write_record(record_of(plan, state.part), replace(state.record, batch=7))
+    with pytest.raises(OutputError, match="parts were made by .* and by .*: make them again"):
+        finish(plan, tmp_path / "map.tif")

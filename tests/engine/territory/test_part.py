@@ -1,5 +1,13 @@
 """Parts of a territory: each equal to the same pixels of one run, whoever makes them and when."""
 
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +16,18 @@ from affine import Affine
 from doubles.field import noise, write
 from doubles.position_model import position_labels, write_position_model
 from doubles.territory import CPU, labels_of, put_together
+from doubles.tiny_model import write_box_model
 
 from flair_engine import Inputs, Model, segment
+from flair_engine.errors import EngineError, ManifestError, ReadError, SourceError
+from flair_engine.options import Listener
 from flair_engine.reading import files
-from flair_engine.territory.part import Worker, run_part
+from flair_engine.territory import part as part_module
+from flair_engine.territory.finish import UnfinishedError, finish
+from flair_engine.territory.part import PartError, Worker, run_part, run_parts
 from flair_engine.territory.plan import plan
 from flair_engine.territory.seeing import Sight
+from flair_engine.territory.state import states
 
 
 @pytest.fixture
@@ -26,6 +40,7 @@ def run_all(plan, model):
     return [run_part(plan, part.id, model=model) for part in plan.parts]
 
 
+@pytest.mark.slow
 def test_parts_equal_the_whole(planned, whole, territory, model):
     plan = planned()
     records = run_all(plan, model)
@@ -80,6 +95,7 @@ def delivery(tmp_path):
     return Inputs(**inputs), write_position_model(tmp_path, *bands)
 
 
+@pytest.mark.slow
 def test_parts_of_what_is_warped_and_of_heights_equal_the_whole(delivery, tmp_path):
     inputs, path = delivery
     segment(path, inputs, tmp_path / "whole.tif", CPU)
@@ -92,3 +108,205 @@ def test_parts_of_what_is_warped_and_of_heights_equal_the_whole(delivery, tmp_pa
     sight = Sight(made)
     seen = [sight.numbers(part)["rvb"] for part in made.parts]
     assert seen[0] != (0, 1, 2, 3), "no part opens less than all"
+
+
+def done_at(plan):
+    """Return when each file of the maps was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (plan.folder / "parts").glob("*.tif")}
+
+
+def test_what_is_done_is_seen_to_be_done(planned, model):
+    plan = planned()
+    part = plan.parts[0]
+    first = run_part(plan, part.id, model=model)
+    before = done_at(plan)
+    assert run_part(plan, part.id, model=model) == first
+    assert done_at(plan) == before
+    assert list((plan.folder / "parts").glob("*.claim")) == []
+    assert set(first.inputs) >= {str(p) for p in first.inputs if p.endswith("t00.tif")} != set()
+
+
+@pytest.mark.slow
+def test_a_file_that_has_changed_is_refused_by_the_parts_that_see_it(territory, tmp_path, model):
+    tiles = shutil.copytree(territory.tiles, tmp_path / "tiles")
+    made = plan(territory.model, tiles, tmp_path / "job", CPU, part_px=512)
+    os.utime(tiles / "t00.tif", ns=(1, 1))
+    (tiles / "t55.tif").unlink()
+    with Worker(made, model=model) as worker:
+        found = dict(run_parts(worker, made.parts))
+    refused = {part.id: str(e) for part, e in found.items() if isinstance(e, SourceError)}
+    assert refused.keys() == {made.parts[0].id, made.parts[-1].id}
+    assert "t00.tif: has changed since the job was planned" in refused[made.parts[0].id]
+    assert "t55.tif: is gone since the job was planned" in refused[made.parts[-1].id]
+    by_id = {state.part.id: state for state in states(made)}
+    assert by_id[made.parts[0].id].name == "failed"
+    assert by_id[made.parts[0].id].failure.tries == 1
+    with pytest.raises(UnfinishedError, match="2 of 16 parts.*failed.*failed"):
+        finish(made, tmp_path / "map.vrt")
+
+
+def test_another_model_is_refused(planned, territory, tmp_path, model):
+    made = planned()
+    other = shutil.copy(territory.model, tmp_path / "copied.onnx")
+    run_part(replace(made, model=tmp_path / "copied.onnx"), made.parts[0].id, model=model)
+    write_box_model(tmp_path, "one", "two").replace(other)
+    with pytest.raises(ManifestError, match="is not the model that the job was planned with"):
+        run_part(replace(made, model=tmp_path / "copied.onnx"), made.parts[1].id, model=model)
+
+
+@pytest.mark.slow
+def test_a_part_without_a_valid_pixel_is_empty(territory, tmp_path, model):
+    tiles = shutil.copytree(territory.tiles, tmp_path / "tiles")
+    write(tiles / "t55.tif", np.zeros((2, 1100, 1100), np.uint8), row=1650, col=1650, nodata=0)
+    made = plan(territory.model, tiles, tmp_path / "job", CPU, part_px=512)
+    with Worker(made, model=model) as worker:
+        records = [record for _, record in run_parts(worker, made.parts)]
+    empty = [record for record in records if record.state == "empty"]
+    assert (len(records), len(empty)) == (24, 8)
+    assert all(record.files == {} for record in empty)
+    assert len(done_at(made)) == 16
+    done = finish(made, tmp_path / "map.tif")
+    segment(territory.model, tiles, tmp_path / "whole.tif", CPU)
+    assert done.left_out == ()
+    assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+def test_a_failure_on_the_way_is_tried_again(planned, model, monkeypatch):
+    made, tries = planned(), []
+    real = part_module.run
+
+    def run(*given, **named):
+        tries.append(1)
+        if len(tries) < 3:
+            raise ReadError("the drive is away", "wait")
+        return real(*given, **named)
+
+    monkeypatch.setattr(part_module, "run", run)
+    said = []
+    listener = Listener(notify=said.append)
+    with Worker(made, model=model, pauses_s=(0, 0.01), listener=listener) as worker:
+        assert worker.run(made.parts[0]).state == "done"
+    assert said == [
+        f"{made.parts[0].id}: the drive is away; tried again in {pause} s"
+        for pause in ("0", "0.01")
+    ]
+    assert states(made)[0].name == "done"
+    assert not list((made.folder / "parts").glob("*.failed.json"))
+
+
+def test_a_failure_that_stays_is_noted_and_stops_no_other(planned, model, monkeypatch):
+    made = planned()
+    real = part_module.run
+
+    def run(job, *given, **named):
+        if made.parts[1].id in job.output.name:
+            raise ValueError("poison")
+        return real(job, *given, **named)
+
+    monkeypatch.setattr(part_module, "run", run)
+    with Worker(made, model=model, pauses_s=(0, 0)) as worker:
+        found = dict(run_parts(worker, made.parts[:3]))
+    assert [type(each).__name__ for each in found.values()] == [
+        "PartRecord", "PartError", "PartRecord",
+    ]  # fmt: skip
+    failed = states(made)[1]
+    assert (failed.name, failed.failure.tries) == ("failed", 3)
+    with pytest.raises(PartError, match="failed with ValueError: poison"):
+        raise found[made.parts[1]]
+    monkeypatch.undo()
+    assert run_part(made, made.parts[1].id, model=model).state == "done"
+
+
+def test_parts_of_two_engines_are_refused(planned, territory, model):
+    made = planned()
+    run_part(made, made.parts[0].id, model=model)
+    with (
+        Model(territory.model, replace(CPU, batch=3)) as other,
+        pytest.raises(EngineError, match="parts were made by.*batch 2.*this machine has.*batch 3"),
+    ):
+        run_part(made, made.parts[1].id, model=other)
+    assert states(made)[1].name == "missing"
+
+
+def test_the_second_attempt_at_a_part_waits_for_the_first(planned, territory, monkeypatch):
+    made, running = planned(), threading.Event()
+    monkeypatch.setattr(part_module, "POLL_S", 0.02)
+    calls = []
+    real = part_module.run
+
+    def run(*given, **named):
+        calls.append(threading.current_thread().name)
+        running.set()
+        time.sleep(0.3)
+        return real(*given, **named)
+
+    monkeypatch.setattr(part_module, "run", run)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(run_part, made, made.parts[0].id)
+        assert running.wait(60)
+        assert states(made)[0].name == "running"
+        second = pool.submit(run_part, made, made.parts[0].id)
+        assert first.result() == second.result()
+    assert len(calls) == 1
+    assert not list((made.folder / "parts").glob("*.failed.json"))
+
+
+SHARD = """
+import sys
+from flair_engine.territory.cli import command
+from flair_engine.command import run_command
+run_command(command, "flair-job", arguments=sys.argv[1:])
+"""
+
+
+def shard(made, number, count, *more):
+    words = ["part", str(made.folder), "--shard", f"{number}/{count}", *more]
+    return subprocess.Popen([sys.executable, "-c", SHARD, *words], stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+def test_three_processes_make_the_map_of_one(planned, whole, tmp_path):
+    made = planned()
+    processes = [shard(made, number, 3) for number in range(3)]
+    assert [process.wait(300) for process in processes] == [0, 0, 0]
+    assert {state.name for state in states(made)} == {"done"}
+    finish(made, tmp_path / "map.tif")
+    assert (tmp_path / "map.tif").read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.slow
+def test_what_is_killed_and_run_again_has_the_same_bytes(planned, whole, tmp_path):
+    made = planned()
+    random = np.random.default_rng(4)
+    for _ in range(4):
+        process = shard(made, 0, 1)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(1.5 + 1.5 * random.random())
+        process.kill()
+        process.wait()
+    assert shard(made, 0, 1).wait(300) == 0
+    finish(made, tmp_path / "map.tif")
+    assert (tmp_path / "map.tif").read_bytes() == whole.read_bytes()
+    names = {path.name for path in (made.folder / "parts").iterdir()}
+    assert {name for name in names if "claim" in name or "flair-run" in name} == set()
+    assert {name for name in names if "failed" in name} == set()
+
+
+def test_a_map_without_a_record_is_made_again(planned, model):
+    made = planned()
+    part = made.parts[0]
+    run_part(made, part.id, model=model)
+    folder = made.folder / "parts"
+    content = (folder / f"{part.id}.tif").read_bytes()
+    (folder / f"{part.id}.part.json").unlink()
+    assert run_part(made, part.id, model=model).state == "done"
+    assert (folder / f"{part.id}.tif").read_bytes() == content
+
+
+def test_a_map_that_is_gone_is_made_again(planned, model):
+    made = planned()
+    part = made.parts[0]
+    run_part(made, part.id, model=model)
+    (made.folder / "parts" / f"{part.id}.tif").unlink()
+    assert states(made)[0].name == "missing"
+    assert run_part(made, part.id, model=model).state == "done"

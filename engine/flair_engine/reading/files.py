@@ -7,6 +7,7 @@ import math
 import os
 import stat
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
@@ -39,6 +40,11 @@ INDEXES = ("GTI", "STACIT", "STACTA")
 
 os.environ.setdefault("GDAL_PNG_WHOLE_IMAGE_OPTIM", "NO")
 """Else GDAL reads a PNG that is cut short without a word."""
+
+MANY_FILES = 64
+"""Files from which they are described by several threads."""
+DESCRIBING = 8
+"""Threads that describe files: more than CPUs, since most of the time drives are waited for."""
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".ecw", ".asc")
 """What is taken from a folder; a file given by name may be anything GDAL opens."""
@@ -307,10 +313,19 @@ def _matching(pattern: str) -> list[str]:
 
 
 def describe_all(names: Sequence[str]) -> list[FileInfo]:
-    """Describe the files that `names` stand for. Raises SourceError."""
-    infos = []
-    for name in expand(names):
-        if name and _lies_on_disk(name) and not _is_there(name):
-            raise _unopened(printable(name), "no such file")
-        infos.append(describe(name))
-    return infos
+    """Describe the files that `names` stand for. Raises SourceError for the first that is wrong."""
+    found = expand(names)
+    if len(found) < MANY_FILES:
+        return [_describe_there(name) for name in found]
+    # GDAL lets go of the interpreter while it opens a file, and drives are waited for.
+    with ThreadPoolExecutor(DESCRIBING, thread_name_prefix="describe") as pool:
+        try:
+            return list(pool.map(_describe_there, found))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _describe_there(name: str) -> FileInfo:
+    if name and _lies_on_disk(name) and not _is_there(name):
+        raise _unopened(printable(name), "no such file")
+    return describe(name)

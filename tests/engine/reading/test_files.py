@@ -334,3 +334,17 @@ def test_unwritten_blocks_are_looked_for_in_sources_alone(tmp_path):
     assert not files._source(str(write(path, noise(1, 40, 50)))).unwritten
     path.unlink()
     assert files._source(str(path)) is None
+
+
+def test_many_files_are_described_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MANY_FILES", 4)
+    for number in range(12):
+        write(tmp_path / f"{number:02}.tif", noise(1, 3 + number, 5))
+    infos = files.describe_all([str(tmp_path)])
+    assert [(info.height, Path(info.name).name) for info in infos] == [
+        (3 + number, f"{number:02}.tif") for number in range(12)
+    ]
+    (tmp_path / "07.tif").write_bytes(b"none")
+    (tmp_path / "11.tif").write_bytes(b"none")
+    with pytest.raises(SourceError, match=r"07.tif: GDAL cannot open it"):
+        files.describe_all([str(tmp_path)])

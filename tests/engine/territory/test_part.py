@@ -18,7 +18,7 @@ from doubles.position_model import position_labels, write_position_model
 from doubles.territory import CPU, labels_of, put_together
 from doubles.tiny_model import write_box_model
 
-from flair_engine import Inputs, Model, segment
+from flair_engine import Inputs, Model, ReadOptions, segment
 from flair_engine.errors import EngineError, ManifestError, ReadError, SourceError
 from flair_engine.options import Listener
 from flair_engine.reading import files
@@ -310,3 +310,27 @@ def test_a_map_that_is_gone_is_made_again(planned, model):
     (made.folder / "parts" / f"{part.id}.tif").unlink()
     assert states(made)[0].name == "missing"
     assert run_part(made, part.id, model=model).state == "done"
+
+
+@pytest.mark.slow
+def test_a_tile_that_cannot_be_decoded_fails_its_parts_alone_and_can_be_skipped(
+    territory, tmp_path, model
+):
+    tiles = shutil.copytree(territory.tiles, tmp_path / "tiles")
+    size = (tiles / "t00.tif").stat().st_size
+    os.truncate(tiles / "t00.tif", size - 50_000)
+    made = plan(territory.model, tiles, tmp_path / "job", CPU, part_px=512)
+    with Worker(made, model=model, pauses_s=(0,)) as worker:
+        found = [each for _, each in run_parts(worker, made.parts)]
+    failed = [each for each in found if isinstance(each, ReadError)]
+    assert len(failed) == 1
+    assert "t00.tif" in str(failed[0])
+    assert states(made)[0].failure.tries == 2
+    with Worker(made, model=model, on_error="skip") as worker:
+        records = [worker.run(part) for part in made.parts]
+    assert [record.skipped_blocks > 0 for record in records] == [True, *[False] * 15]
+    done = finish(made, tmp_path / "map.tif")
+    assert done.skipped_blocks == records[0].skipped_blocks
+    skip = ReadOptions(on_error="skip")
+    segment(territory.model, tiles, tmp_path / "whole.tif", CPU, read=skip)
+    assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()

@@ -67,9 +67,18 @@ def command() -> None:
     show_default=True,
     help="Edge of a part, about, in px.",
 )
+@click.option(
+    "--update", is_flag=True, help="Replace another plan; what sees no change stays done."
+)
 @options(TALKING)
 def plan(
-    folder: Path, images: tuple[str, ...], model: Path, part_px: int, quiet: bool, **given: Any
+    folder: Path,
+    images: tuple[str, ...],
+    model: Path,
+    part_px: int,
+    update: bool,
+    quiet: bool,
+    **given: Any,
 ) -> None:
     """Look at all inputs once, and write JOB/plan.json, which every part goes by."""
     made = make_plan(
@@ -80,6 +89,7 @@ def plan(
         read=ReadOptions(**fields_of(ReadOptions, given)),
         write=MapOptions(**fields_of(MapOptions, given)),
         part_px=part_px,
+        update=update,
         notify=_listener(quiet).notify,
     )
     if not quiet:

@@ -55,11 +55,13 @@ def plan(
     read: ReadOptions = ReadOptions(),
     write: MapOptions = MapOptions(),
     part_px: int = PART_EDGE_PX,
+    update: bool = False,
     notify: Callable[[str], None] = silent,
 ) -> Plan:
     """Describe all inputs and write into `folder` what every part of their map has to agree on.
 
-    Parts are about `part_px` on each side: whole cores, and whole blocks of maps. Raises a
+    Parts are about `part_px` on each side: whole cores, and whole blocks of maps. With `update` the
+    plan may take the place of another: parts that see what has changed are made again. Raises a
     FlairError with exit_code 2 for what cannot be mapped so, and where another plan is there.
     """
     named = inputs if isinstance(inputs, Inputs) else Inputs(images=inputs)  # type: ignore[arg-type]
@@ -70,7 +72,7 @@ def plan(
     _make_folder(Path(folder))
     opened = open_inputs(spec, job.inputs, job.read, apart=job.write.per_input)
     try:
-        return write_plan(_plan(job, opened, Path(folder), part_px, notify))
+        return write_plan(_plan(job, opened, Path(folder), part_px, notify), update=update)
     finally:
         opened.close()
 

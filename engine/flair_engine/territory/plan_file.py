@@ -102,17 +102,25 @@ class Plan:
         )
 
 
-def write_plan(plan: Plan) -> Plan:
+def write_plan(plan: Plan, *, update: bool = False) -> Plan:
     """Put a plan into its folder and return it as it stands there: the same that was, if it was.
 
-    Raises OutputError where another plan is there, WriteError where the disk refuses.
+    With `update` it takes the place of another one; what is done of that counts where it would be
+    made of the same again. Raises OutputError where another plan is there, WriteError where the
+    disk refuses.
     """
     path = plan.folder / PLAN_FILE
     fields = _fields_of(plan)
     if path.exists():
         before = json.loads(path.read_text("utf-8"))
-        _check_same(path, before, json.loads(json.dumps(fields)))
-        return read_plan(plan.folder)
+        differing = _differing(before, json.loads(json.dumps(fields)))
+        if not differing:
+            return read_plan(plan.folder)
+        if not update:
+            raise OutputError(
+                f"{path}: is another plan, it differs in {', '.join(differing)}",
+                "use --update, or give another folder",
+            )
     temporary = beside(path)
     try:
         temporary.write_text(json.dumps(fields, separators=(",", ":")), encoding="utf-8")
@@ -149,13 +157,9 @@ def read_plan(folder: Path) -> Plan:
     return _plan_of(folder, hashlib.sha256(content).hexdigest(), found)
 
 
-def _check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    differing = [key for key in now if key != STARTED and before.get(key) != now[key]]
-    if differing:
-        raise OutputError(
-            f"{path}: is another plan, it differs in {', '.join(differing)}",
-            "give another folder, or delete this one",
-        )
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names of the fields in which two plans differ."""
+    return [key for key in now if key != STARTED and before.get(key) != now[key]]
 
 
 def _fields_of(plan: Plan) -> dict[str, Any]:

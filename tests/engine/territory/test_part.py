@@ -334,3 +334,22 @@ def test_a_tile_that_cannot_be_decoded_fails_its_parts_alone_and_can_be_skipped(
     skip = ReadOptions(on_error="skip")
     segment(territory.model, tiles, tmp_path / "whole.tif", CPU, read=skip)
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+@pytest.mark.slow
+def test_after_a_tile_was_replaced_the_parts_that_see_it_are_made_again(territory, tmp_path, model):
+    tiles = shutil.copytree(territory.tiles, tmp_path / "tiles")
+    made = plan(territory.model, tiles, tmp_path / "job", CPU, part_px=512)
+    run_all(made, model)
+    before = done_at(made)
+    write(tiles / "t11.tif", territory.image_bhw[:, :330, :330], row=330, col=330)
+    again = plan(territory.model, tiles, tmp_path / "job", CPU, part_px=512, update=True)
+    seen = {part.id for part in again.parts if 7 in Sight(again).numbers(part)["images"]}
+    assert {state.part.id for state in states(again) if state.name == "missing"} == seen
+    assert len(seen) == 4
+    run_all(again, model)
+    now = done_at(again)
+    assert {name.split(".")[0] for name in now if now[name] != before[name]} == seen
+    finish(again, tmp_path / "map.tif")
+    segment(territory.model, tiles, tmp_path / "whole.tif", CPU)
+    assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()

@@ -25,7 +25,7 @@ def test_a_second_plan_of_the_same_is_the_first(planned):
 
 def test_another_plan_is_refused(planned):
     planned()
-    with pytest.raises(OutputError, match="is another plan, it differs in parts: give another"):
+    with pytest.raises(OutputError, match="is another plan, it differs in parts: use --update"):
         planned(part_px=1024)
 
 

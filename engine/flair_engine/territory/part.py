@@ -217,7 +217,8 @@ class Worker:
             wall_s=report.wall_s,
         )
         write_record(record_of(self.plan, part), record)
-        failure_of(self.plan, part).unlink(missing_ok=True)
+        for note in (failure_of(self.plan, part), _key_note(job)):
+            note.unlink(missing_ok=True)
         return record
 
 
@@ -294,10 +295,15 @@ def _settle(plan: Plan, backend: Backend) -> None:
         )
 
 
+def _key_note(job: Job) -> Path:
+    """Return where it stands, while a part is made, what its strips depend on."""
+    return job.output.with_name(f".{job.output.name}.key")
+
+
 def _clear(job: Job, key: str, outputs: Sequence[str]) -> None:
     """Remove what was made of a part of another key, or lost its journal before its record."""
     folder = journal_folder(job)
-    note = job.output.with_name(f".{job.output.name}.key")
+    note = _key_note(job)
     rasters = [output_path(job.output, name) for name in outputs]
     try:
         same = note.exists() and note.read_text("utf-8") == key

@@ -213,6 +213,7 @@ def _journal(work: Work) -> Journal:
         started=now(),
         resume=work.job.write.resume,
         restart=work.job.write.overwrite,
+        alone=work.excerpt is not None,  # whoever makes a part holds its claim
         notify=work.listener.notify,
     )
 

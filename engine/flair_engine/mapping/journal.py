@@ -72,7 +72,8 @@ class Journal(AbstractContextManager["Journal"]):
 
     Opening starts a run, or with `resume` continues the one that is there. `identity` is what
     must be equal for that, by name; of its `source` (fingerprints by file) `changed` says what is
-    not. `notify` is told what is left out. Raises OutputError where another run is at work on the
+    not. Who knows to be `alone` with it takes no lock, which a file system may lack. `notify` is
+    told what is left out. Raises OutputError where another run is at work on the
     same output, where an unfinished run would be lost, or where the run to resume is another;
     WriteError where the disk refuses.
     """
@@ -85,6 +86,7 @@ class Journal(AbstractContextManager["Journal"]):
         started: str,
         resume: bool,
         restart: bool,
+        alone: bool = False,
         notify: Callable[[str], None] = silent,
     ) -> None:
         self.folder = folder
@@ -113,7 +115,8 @@ class Journal(AbstractContextManager["Journal"]):
         self._lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
         try:
             folder.mkdir(exist_ok=True)
-            self._acquire(folder)
+            if not alone:
+                self._acquire(folder)
             shutil.rmtree(done_folder(folder), ignore_errors=True)  # what a kill left
             if unfinished(folder) and not resume and not restart:
                 raise OutputError(

@@ -84,11 +84,7 @@ def run(
     one map. A `backend` that is given is used and stays open.
     """
     began = time.perf_counter()
-    spec = read_model_spec(job.model)
-    check_place(job, spec.outputs)
-    if job.write.report:
-        check_report(job.write.report)
-    creation_options(job.write.co, cog=job.write.cog)
+    spec = _read_spec(job)
     meters = Meters()
     listener = replace(
         listener,
@@ -121,6 +117,16 @@ def run(
                 excerpt=excerpt,
             )
             return _done(work, began)
+
+
+def _read_spec(job: Job) -> ModelSpec:
+    """Return what the model is, once it is known that its maps can be put where the job says."""
+    spec = read_model_spec(job.model)
+    check_place(job, spec.outputs)
+    if job.write.report:
+        check_report(job.write.report)
+    creation_options(job.write.co, cog=job.write.cog)
+    return spec
 
 
 def _opened(job: Job, spec: ModelSpec, excerpt: Excerpt | None) -> Opened:

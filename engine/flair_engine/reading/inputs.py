@@ -352,7 +352,7 @@ def _sheet(
     own_grids: dict[str, tuple[OwnGrid, ...]] = {}
 
     def layers(product: Given) -> list[GridSource]:
-        made = layers_on(
+        found_layers = layers_on(
             pixel_grid,
             product.files,
             own_grids=frame.own_grids.get(product.name, ()),
@@ -360,17 +360,15 @@ def _sheet(
             on_error=options.on_error,
             tell=_first_of(found),
         )
-        own_grids[product.name] = own_grids_of(made, product.files)
-        return made
+        own_grids[product.name] = own_grids_of(found_layers, product.files)
+        return found_layers
 
+    made = [*_image_products(spec, products, layers), *_heights(spec, products, layers, found)]
     raster = Raster(
         height=pixel_grid.height,
         width=pixel_grid.width,
         count=len(spec.bands),
-        products=[
-            *_image_products(spec, products, layers),
-            *_heights(spec, products, layers, found),
-        ],
+        products=made,
         fill=tuple(round(mean) for mean in spec.normalization.mean),
     )
     placed = {p.name: tuple(_placed(i, pixel_grid) for i in p.infos) for p in products}

@@ -13,7 +13,7 @@ import uuid
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
-from flair_engine.errors import BusyError, FlairError, WriteError
+from flair_engine.errors import BusyError, WriteError
 from flair_engine.system import is_running, process_place
 
 if TYPE_CHECKING:
@@ -26,10 +26,8 @@ STALE_S = 90.0
 while a network drive does."""
 
 
-class ClaimLostError(FlairError):
+class ClaimLostError(BusyError):
     """Another process has taken over what this one was at work on."""
-
-    exit_code = 1
 
 
 class Claim(AbstractContextManager["Claim"]):

@@ -211,7 +211,7 @@ def finish(
     )
     if not quiet:
         for name, area in sorted(done.hectares_by_class.items(), key=lambda pair: -pair[1]):
-            say(f"{name}: {hectares_said(area)}", PROGRAM)
+            say(f"{name}: {hectares_said(area)} ha", PROGRAM)
         maps = f"{len(done.outputs):,} maps in {output}" if len(done.outputs) > 1 else f"{output}"
         say(f"{maps}: {sum(done.hectares_by_class.values()):,.2f} ha", PROGRAM)
     return SKIPPED if done.left_out or done.skipped_blocks else 0

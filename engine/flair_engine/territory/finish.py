@@ -77,11 +77,10 @@ def finish(
             f"{plan.folder}: no part holds a pixel with a label", "check the inputs"
         )
     engine = _engine_of(plan, records)
+    outputs = [output]
     if output.suffix.lower() == ".vrt":
         maps = [map_of(plan, state.part) for state in there]
-        with work.environment():
-            work.vrt_of(maps, output, overwrite=overwrite, listener=listener)
-        outputs = [output]
+        work.vrt_of(maps, output, overwrite=overwrite, listener=listener)
     else:
         outputs = _write(plan, there, output, engine, overwrite=overwrite, listener=listener)
     return Finished(

@@ -17,6 +17,7 @@ from flair_engine.errors import (
     BusyError,
     EngineError,
     FlairError,
+    InferenceError,
     WriteError,
 )
 from flair_engine.mapping.journal import unfinished
@@ -27,7 +28,7 @@ from flair_engine.options import Job, Listener, MapOptions
 from flair_engine.provenance import EngineFacts
 from flair_engine.report import now
 from flair_engine.run import run
-from flair_engine.territory.claim import Claim, ClaimLostError
+from flair_engine.territory.claim import Claim
 from flair_engine.territory.seeing import Sight
 from flair_engine.territory.state import (
     PARTS,
@@ -94,8 +95,7 @@ class Worker:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._own and self._model is not None:
-            self._model.close()
+        self._unload()
 
     def done(self, part: JobPart) -> PartRecord | None:
         """Return the record of a part that is done, None where it is not."""
@@ -115,45 +115,50 @@ class Worker:
         """Do as `run`, but raise BusyError where another process is at work on the part."""
         if record := self.done(part):
             return record
-        model = self._loaded()  # what this machine lacks is no failure of the part
+        self._loaded()  # what this machine lacks is no failure of the part
         with Claim(claim_of(self.plan, part)) as claim:
             if record := self.done(part):  # meanwhile
                 return record
             for tries, pause_s in enumerate(self._pauses_s, 1):
-                found = self._tried(part, model, claim, tries)
+                found = self._tried(part, claim, tries)
                 if isinstance(found, PartRecord):
                     return found
                 if found.exit_code == REFUSED:
                     raise found
                 self._listener.notify(f"{part.id}: {found.what}; tried again in {pause_s:g} s")
                 time.sleep(pause_s)
-            found = self._tried(part, model, claim, len(self._pauses_s) + 1)
+            found = self._tried(part, claim, len(self._pauses_s) + 1)
         if isinstance(found, FlairError):
             raise found
         return found
 
-    def _tried(
-        self, part: JobPart, model: Model, claim: Claim, tries: int
-    ) -> PartRecord | FlairError:
+    def _tried(self, part: JobPart, claim: Claim, tries: int) -> PartRecord | FlairError:
         """Return the record of a part, or the error of this try, which is noted."""
         try:
-            return self._attempt(part, model, claim)
-        except (BusyError, ClaimLostError, EngineError):  # nothing is wrong with the part
+            return self._attempt(part, claim)
+        except (BusyError, EngineError):  # nothing is wrong with the part
             raise
         except Exception as error:  # noqa: BLE001  noted, whatever it is
             failed = _as_flair_error(error)
+        if isinstance(failed, InferenceError):  # a runtime that has failed may do so for ever
+            self._unload()
         claim.check()
         failure = Failure(reason=str(failed), exit_code=failed.exit_code, tries=tries, at=now())
         write_record(failure_of(self.plan, part), failure)
         return failed
+
+    def _unload(self) -> None:
+        if self._own and self._model is not None:
+            self._model.close()
+            self._model = None
 
     def _loaded(self) -> Model:
         if self._model is None:
             self._model = Model(self.plan.model, self.plan.run)
         return self._model
 
-    def _attempt(self, part: JobPart, model: Model, claim: Claim) -> PartRecord:
-        plan = self.plan
+    def _attempt(self, part: JobPart, claim: Claim) -> PartRecord:
+        plan, model = self.plan, self._loaded()
         self.sight.check(part)
         inputs, excerpt = self.sight.excerpt(part)
         write = MapOptions(

@@ -21,7 +21,7 @@ from doubles.territory import CPU, labels_of, put_together
 from doubles.tiny_model import write_box_model
 
 from flair_engine import Inputs, Model, ReadOptions, segment
-from flair_engine.errors import EngineError, ManifestError, ReadError, SourceError
+from flair_engine.errors import EngineError, InferenceError, ManifestError, ReadError, SourceError
 from flair_engine.options import Listener
 from flair_engine.reading import files
 from flair_engine.territory import part as part_module
@@ -29,7 +29,7 @@ from flair_engine.territory.finish import UnfinishedError, finish
 from flair_engine.territory.part import PartError, Worker, run_part, run_parts
 from flair_engine.territory.plan import plan
 from flair_engine.territory.seeing import Sight
-from flair_engine.territory.state import states
+from flair_engine.territory.state import claim_of, states
 
 
 @pytest.fixture
@@ -377,3 +377,39 @@ def test_parts_need_no_locks_of_files(planned, model, monkeypatch):
     monkeypatch.setattr(filelock.FileLock, "acquire", absent)
     made = planned()
     assert run_part(made, made.parts[0].id, model=model).state == "done"
+
+
+def test_a_runtime_that_failed_is_loaded_again(planned, monkeypatch):
+    made, backends = planned(), []
+    real = part_module.run
+
+    def run(*given, backend, **named):
+        backends.append(backend)
+        if len(backends) == 1:
+            raise InferenceError("the device is gone", "start again")
+        return real(*given, backend=backend, **named)
+
+    monkeypatch.setattr(part_module, "run", run)
+    with Worker(made, pauses_s=(0,)) as worker:
+        assert [worker.run(part).state for part in made.parts[:2]] == ["done", "done"]
+    first, second, third = backends
+    assert first is not second is third
+
+
+def test_who_loses_a_part_to_another_process_waits_for_that(planned, model, monkeypatch):
+    made, calls = planned(), []
+    real = part_module.run
+
+    def run(job, listener, **named):
+        calls.append(job)
+        if len(calls) == 1:  # stood still, and another process has taken over
+            claim_of(made, made.parts[0]).write_text('{"token": "theirs"}')
+            os.utime(claim_of(made, made.parts[0]), (1, 1))
+        return real(job, listener, **named)
+
+    monkeypatch.setattr(part_module, "run", run)
+    monkeypatch.setattr(part_module, "POLL_S", 0.01)
+    with Worker(made, model=model) as worker:
+        ((_, record),) = run_parts(worker, made.parts[:1])
+    assert (record.state, len(calls)) == ("done", 2)
+    assert not list((made.folder / "parts").glob("*.failed.json"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from affine import Affine
 
 from flair_engine import bounded_json
 from flair_engine.crs import crs_of, words_of
-from flair_engine.durable import beside, publish
+from flair_engine.durable import write_whole
 from flair_engine.errors import OutputError, SourceError, WriteError
 from flair_engine.grid import Window
 from flair_engine.options import MapOptions, ReadOptions, RunOptions
@@ -110,51 +109,52 @@ def write_plan(plan: Plan, *, update: bool = False) -> Plan:
     disk refuses.
     """
     path = plan.folder / PLAN_FILE
-    fields = _fields_of(plan)
-    if path.exists():
-        before = json.loads(path.read_text("utf-8"))
-        differing = _differing(before, json.loads(json.dumps(fields)))
-        if not differing:
-            return read_plan(plan.folder)
-        if not update:
-            raise OutputError(
-                f"{path}: is another plan, it differs in {', '.join(differing)}",
-                "use --update, or give another folder",
-            )
-    temporary = beside(path)
-    try:
-        temporary.write_text(json.dumps(fields, separators=(",", ":")), encoding="utf-8")
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        publish([(temporary, path)])
-    except OSError as error:
-        raise WriteError(
-            f"{path}: cannot be written ({error.strerror})", "check the folder"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    wanted = json.loads(json.dumps(_fields_of(plan)))
+    if not path.exists() or (update and _differing(_content(plan.folder)[1], wanted)):
+        _put(path, wanted)
+    # What was there before, or what another process has put there at the same time.
+    if differing := _differing(_content(plan.folder)[1], wanted):
+        raise OutputError(
+            f"{path}: is another plan, it differs in {', '.join(differing)}",
+            "use --update, or give another folder",
+        )
     return read_plan(plan.folder)
 
 
 def read_plan(folder: Path) -> Plan:
     """Return the plan in a folder. Raises SourceError where there is none of this engine."""
+    return _plan_of(folder, *_content(folder))
+
+
+def _put(path: Path, fields: Mapping[str, Any]) -> None:
+    """Write a plan, whole before it gets its name. Raises WriteError."""
+    try:
+        write_whole(path, json.dumps(fields, separators=(",", ":")).encode())
+    except OSError as error:
+        raise WriteError(
+            f"{path}: cannot be written ({error.strerror})", "check the folder"
+        ) from error
+
+
+def _content(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the SHA-256 and the fields of the plan in a folder. Raises SourceError."""
     path = folder / PLAN_FILE
     try:
         content = path.read_bytes()
-        found = bounded_json.parse(content, largest_bytes=PLAN_BYTES)
-        schema = found["schema"]
+        found: dict[str, Any] = bounded_json.parse(content, largest_bytes=PLAN_BYTES)
+        schema, version = found["schema"], found["version"]
     except OSError as error:
         raise SourceError(
             f"{path}: cannot be read ({error.strerror})", "make it with flair-job plan"
         ) from error
     except (ValueError, TypeError, KeyError) as error:
         raise SourceError(f"{path}: is no plan of flair-job", "name the folder of a job") from error
-    if schema != JOB_PLAN_SCHEMA or found["version"] != __version__:
+    if schema != JOB_PLAN_SCHEMA or version != __version__:
         raise SourceError(
-            f"{path}: is of flair-engine {found['version']}, this is {__version__}",
+            f"{path}: is of flair-engine {version}, this is {__version__}",
             "use one version for all parts, or make a plan in another folder",
         )
-    return _plan_of(folder, hashlib.sha256(content).hexdigest(), found)
+    return hashlib.sha256(content).hexdigest(), found
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

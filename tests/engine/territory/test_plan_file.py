@@ -45,10 +45,10 @@ def test_no_plan_and_no_plan_of_ours(planned, tmp_path):
 def test_a_full_disk(planned, monkeypatch, tmp_path):
     made = planned()
 
-    def full(_files):
+    def full(_path, _content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(plan_file, "publish", full)
+    monkeypatch.setattr(plan_file, "write_whole", full)
     (made.folder / "plan.json").unlink()
     with pytest.raises(WriteError, match="cannot be written .No space left on device"):
         write_plan(made)
@@ -66,3 +66,17 @@ def test_a_frame_goes_through_json():
     ):
         fields = json.loads(json.dumps(frame_fields(frame)))
         assert plan_file._frame_of(fields) == frame
+
+
+def test_of_two_that_plan_at_once_one_is_told(planned, monkeypatch):
+    made = planned()
+    (made.folder / "plan.json").unlink()
+    real = plan_file.write_whole
+
+    def slow(path, content):
+        real(path, content)
+        real(path, content.replace(b'"r0_c0"', b'"r9_c9"'))  # the other one's
+
+    monkeypatch.setattr(plan_file, "write_whole", slow)
+    with pytest.raises(OutputError, match="is another plan, it differs in parts"):
+        write_plan(made)

@@ -16,7 +16,7 @@ test: check $(if $(PYTHON310),test310)
 test310: .venv310/ready
 	.venv310/bin/pytest -q -n auto tests/engine --ignore tests/engine/reading/test_odd_files.py
 
-# What needs no torch, no killed processes and no real data: about a minute on two cores.
+# What needs no torch, no killed processes and no real data: 80 s on two cores.
 quick: check
 	$(BIN)/pytest -q -n auto -m 'not slow and not gpu' tests/engine tests/test_rooms.py tests/test_public.py
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import uuid
 
 import numpy as np
 import pytest
@@ -26,6 +27,14 @@ def signals_as_before():
     yield
     for name, handler in handlers.items():
         signal.signal(getattr(signal, name), handler)
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(tmp_path_factory, monkeypatch):
+    """Keep what runs keep for the next ones in a folder of this test, made once it is needed."""
+    folder = tmp_path_factory.getbasetemp() / f"kept-{uuid.uuid4().hex}"
+    monkeypatch.setattr("flair_engine.inference.kept.default_folder", lambda: folder)
+    return folder
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import os
 import stat
 import types
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -48,6 +49,16 @@ KINDS: dict[type, type[FlairError]] = {
     MapOptions: OutputError,
 }
 """What is raised of each kind of choices."""
+
+
+def check_package(option: str, package: str, extra: str) -> None:
+    """Raise OutputError where the package is missing that an option needs."""
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise OutputError(
+            f"{option} needs one package more", f"run pip install 'flair-engine[{extra}]'"
+        ) from error
 
 
 def check_job(job: Job) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from flair_engine.api import segment
 from flair_engine.command import SETTINGS, SKIPPED, run_command, say, sectioned
+from flair_engine.inference.choose import engines
 from flair_engine.option_groups import (
     AREA,
     FILE,
@@ -37,7 +36,18 @@ from flair_engine.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rich.console import Console
+    from rich.progress import TaskID
+
 NAME = "flair-run"
+
+
+def list_engines(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Print a line for each engine and end the command."""
+    if value and not context.resilient_parsing:
+        for line in engines():
+            say(line, NAME)
+        context.exit()
 
 
 SECTIONS = {
@@ -53,7 +63,7 @@ SECTIONS = {
         "resume",
     ),
     "Where it is computed": (
-        "engine", "precision", "device", "batch", "slots", "threads", "memory_mib",
+        "engine", "precision", "engines", "device", "batch", "slots", "threads", "memory_mib",
         "plan_cache", "tactic_sources",
     ),
     "What is said": ("quiet", "debug", "version"),
@@ -77,6 +87,14 @@ SECTIONS = {
 @click.option("--overwrite", is_flag=True, help="Replace an existing map or unfinished run.")
 @click.option("--resume", is_flag=True, help="Continue an unfinished run on this output.")
 @click.option(
+    "--engines",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=list_engines,
+    help="List the engines, whether each can run here and why not, and exit.",
+)
+@click.option(
     "-q", "--quiet", is_flag=True, help="No progress, notes or closing line; warnings stay."
 )
 @click.option(
@@ -90,7 +108,7 @@ def command(
     paths: tuple[str, ...],
     model: Path,
     quiet: bool,
-    debug: bool,  # noqa: ARG001  run_command reads it
+    debug: bool,
     **given: Any,
 ) -> int:
     """Label aerial imagery with a FLAIR model and write a land-cover map.
@@ -101,6 +119,8 @@ def command(
     *images, output = paths
     inputs = Inputs(images=tuple(images), **fields_of(Inputs, given, but=("images",)))
     with progress_shown(quiet) as listener:
+        for line in engines() if debug else ():
+            listener.notify(line)
         done = segment(
             model,
             inputs,
@@ -126,6 +146,8 @@ def progress_shown(quiet: bool) -> Iterator[Listener]:
     On a terminal that is a bar, elsewhere a line from time to time. With `quiet` only warnings are
     shown: what they say is of the map.
     """
+    from rich.console import Console
+
     console = Console(stderr=True, soft_wrap=True, highlight=False)
 
     def tell(kind: str) -> Callable[[str], None]:
@@ -145,6 +167,8 @@ def progress_shown(quiet: bool) -> Iterator[Listener]:
 @contextmanager
 def _bar(console: Console) -> Iterator[Listener]:
     """Show a bar with Mpx/s and time left, within 80 columns; it goes again at the end."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         BarColumn(bar_width=16),
         TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}", markup=False),

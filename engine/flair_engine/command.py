@@ -68,7 +68,7 @@ def run_command(
     context's object.
     """
     hold_descriptors()
-    signals.raise_once()
+    signals.raise_once(lambda number: _last_words(number, name, kept))
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     with _stderr_ours(alone=not debug), nullcontext() if debug else _libraries_silent():
@@ -79,6 +79,7 @@ def run_command(
             _flush_stdout()
             signals.ignore()
         except SystemExit as end:  # of click, where a pipe is closed
+            signals.ignore()
             code = end.code
             _forget(sys.stdout)
         except BaseException as error:  # noqa: BLE001  one line, whatever it is
@@ -118,6 +119,13 @@ def sectioned(sections: Mapping[str, Sequence[str]]) -> type[click.Command]:
                     formatter.write_dl(lines)
 
     return Sectioned
+
+
+def _last_words(number: int, name: str, kept: str) -> None:
+    """Say on stderr that a command could not be ended in order; takes no lock."""
+    if sys.stderr is not None:
+        words = ": ".join(filter(None, [signals.word(number), kept]))
+        os.write(sys.stderr.fileno(), f"{name}: {words}\n".encode(errors="replace"))
 
 
 def say(line: str, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
@@ -24,6 +24,26 @@ WGS84_E2 = 0.00669437999014
 NEARBY_PX = 50
 """Pixels on each side over which a pixel's size is taken: so few that it is that of the place, so
 many that projections, exact to some micrometres, do not show."""
+
+
+class OnGrid(Protocol):
+    """Pixels somewhere: a file, or a grid."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+
+    @property
+    def crs(self) -> CRS | None:
+        """What `transform` counts in."""
+
+    @property
+    def transform(self) -> Affine:
+        """Columns and rows to coordinates."""
 
 
 def same_crs(one: CRS | None, other: CRS | None) -> bool:

@@ -67,6 +67,10 @@ class RefusedModelError(EngineError):
     """A model that a runtime refuses, whatever the machine has."""
 
 
+class DisagreementError(EngineError):
+    """A precision whose labels differ too much from FP32's to be used unasked."""
+
+
 class DeviceMemoryError(EngineError):
     """Memory of a device, or page-locked for it, that could not be had."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flair_engine.bounded_json import parse
 from flair_engine.errors import GeometryError, ManifestError
 from flair_engine.grid import Grid, check_geometry
-from flair_engine.model_file import check_model, load_model
+from flair_engine.model_file import check_model, load_graph
 from flair_engine.texts import LONGEST, is_name, shown
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def read_model_spec(path: Path | str) -> ModelSpec:
     has inputs and outputs other than those it names, weights in another file or operators that no
     model of flair-export has.
     """
-    return spec_of(load_model(path), str(path))
+    return spec_of(load_graph(path), str(path))
 
 
 def spec_of(model: onnx.ModelProto, origin: str) -> ModelSpec:

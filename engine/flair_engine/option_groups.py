@@ -170,7 +170,7 @@ RUNNING = (
     click.option(
         "--precision",
         type=click.Choice(get_args(Precision)),
-        help="With --engine openvino; bf16 needs a CPU that has it. Default: fp32.",
+        help="fp32 is exact, bf16 needs a CPU that has it; default: by engine.",
     ),
     click.option(
         "--device", metavar="cpu|cuda|cuda:N", help="Where to run; default: what is there."

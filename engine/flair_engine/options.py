@@ -96,10 +96,12 @@ class RunOptions:
     """MiB of decoded pixels; None is a quarter of what is free, 1024 at most. A run that is
     continued takes what it began with."""
     precision: Precision | None = None
-    """What engine `openvino` computes in, beside INT8; FP32 unless told otherwise. Not for other
-    engines."""
+    """What is computed in, beside INT8: `fp32` is exact with every engine, `bf16` is OpenVINO's.
+    None is bf16 for `auto` on a CPU that has it, where its labels are nearly those of FP32, and
+    what the file holds for other engines."""
     plan_cache: Path | None = None
-    """Folder of TensorRT plans; None is `flair-engine/plans` in the user's cache folder."""
+    """Folder of TensorRT plans and of what bf16 was found to differ by; None is
+    `flair-engine/plans` in the user's cache folder."""
     tactic_sources: str | None = None
     """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
 

@@ -7,11 +7,10 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flair_engine.mapping.standing import MAP_TAG, RUN_TAG
+from flair_engine.model_file import model_sha256
 from flair_engine.overwriting import on_disk
 from flair_engine.version import __version__
 
@@ -96,7 +95,7 @@ def settings_of(
     sizes = [[sheet.raster.height, sheet.raster.width] for sheet in opened.sheets]
     reading = asdict(job.read)
     return {
-        "model": model_digest(job.model),
+        "model": model_sha256(job.model),
         "geometry": [spec.tile_px, spec.margin_px, sizes],
         "inputs": opened.described,
         "area": _digest(panels),
@@ -120,17 +119,7 @@ def id_of(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def model_digest(path: Path) -> str:
-    """Return the SHA-256 of a model's file; it is read once while it stays the same."""
-    return _digest_of_file(*fingerprint(str(path)))
-
-
-@lru_cache(maxsize=8)
-def _digest_of_file(path: str, *_facts: int) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def _digest(panels: Iterable[Panel]) -> str:
+def _digest(panels: Sequence[Panel]) -> str:
     """Return what changes with the pixels that are labelled, however wide panels are."""
     found = hashlib.sha256()
     for panel in panels:
@@ -138,8 +127,9 @@ def _digest(panels: Iterable[Panel]) -> str:
             found.update(repr((panel.cores.rows, col)).encode())
             if panel.selected is not None:
                 found.update(panel.selected[:, number].tobytes())
-            if panel.clip is not None:
-                found.update(panel.clip.digest.encode())
+    clips = {id(panel.clip): panel.clip for panel in panels if panel.clip is not None}
+    for digest in sorted(clip.digest for clip in clips.values()):
+        found.update(digest.encode())
     return found.hexdigest()
 
 

@@ -65,8 +65,11 @@ class Report:
     description: str
     precision: str
     agreement_fp32: float | None
-    """Share of labels equal on the first tiles to those of the same file with FP32 in place of what
-    the engine was told to compute in; None where that is FP32."""
+    """Share of labels equal on some tiles to those of the same file with FP32 in place of what the
+    engine computes in; None where that is FP32, or nothing was compared."""
+    measured_fp32: str | None
+    """When that was measured, ISO 8601: in this run, or in an earlier one of the same model, engine
+    and CPU; None where nothing was, and of a TensorRT plan."""
     lean_fp32: float | None
     """Share of the labels that differ there that are the lower class; None where none differs."""
     exported_agreement_fp32: float | None
@@ -93,7 +96,7 @@ class Report:
     tiles: int
     """Cores of the area, inferred or not."""
     start_up_s: float
-    """Loading the model and opening the raster."""
+    """Opening the raster and the engine, which may load on beside the first reading."""
     wall_s: float
     """From the first read to the published map."""
     busy_s: Mapping[str, float]
@@ -141,13 +144,21 @@ class Report:
             agreement = f"; INT8 gave {exported:.2%} the labels of FP32 at export"
         if self.agreement_fp32 is not None:
             other = "the same file in FP32" if agreement else "FP32"
-            agreement += f"; {self.agreement_fp32:.2%} the labels of {other} on the first tiles"
+            agreement += f"; {self.agreement_fp32:.2%} the labels of {other} {self._where_measured}"
         inferred = "" if self.inferred_pixels == self.pixels else f", {self.share_said},"
         return (
             f"{self.output}: {self.pixels / 1e6:.2f} Mpx{inferred} in {self.wall_s:.1f} s, "
             f"{self.mpx_per_s:.2f} Mpx/s, {self.km2_per_h:.1f} km²/h; "
             f"slowest stage: {self.slowest_stage} (busy {busy:.0%}){agreement}"
         )
+
+    @property
+    def _where_measured(self) -> str:
+        """Which tiles were compared with FP32, and when."""
+        measured = self.measured_fp32
+        if measured is None or measured >= self.started:
+            return "on the first tiles"
+        return f"on tiles of {measured[:10]}"
 
     @property
     def share_said(self) -> str:
@@ -189,17 +200,7 @@ def report_of(
     """
     spec, backend, opened, meters = work.spec, work.backend, work.opened, work.meters
     difference = backend.difference_fp32
-    if meters.reading.missing:
-        work.listener.warn(f"height is missing on {meters.reading.missing:,} px: counted as 0")
-    if difference is not None and difference.leans:
-        work.listener.warn(
-            f"{difference.fault} beside FP32's on the first tiles, and so may the map: "
-            "--precision fp32 makes it exact"
-        )
-    if skipped:
-        work.listener.warn(f"{len(skipped)} unreadable blocks skipped: nodata there")
-    if not found.pixels[1:].any():
-        work.listener.warn("no pixel of the images is valid: the map holds nodata alone")
+    _warn(work, found, skipped)
     classes = [entry for entry in spec.classes if found.pixels[entry.value]]
     sheet, largest = _largest_box(work)
     return Report(
@@ -218,6 +219,7 @@ def report_of(
         description=backend.description,
         precision=backend.precision,
         agreement_fp32=difference.share if difference is not None else None,
+        measured_fp32=backend.measured_fp32,
         lean_fp32=difference.lean if difference is not None else None,
         exported_agreement_fp32=spec.agreement_fp32,
         batch=backend.batch,
@@ -252,6 +254,22 @@ def report_of(
         notices=tuple(meters.notices),
         warnings=tuple(meters.warnings),
     )
+
+
+def _warn(work: Work, found: LandCover, skipped: Collection[object]) -> None:
+    """Tell what is missing or uncertain in the map."""
+    missing, difference = work.meters.reading.missing, work.backend.difference_fp32
+    if missing:
+        work.listener.warn(f"height is missing on {missing:,} px: counted as 0")
+    if difference is not None and difference.leans:
+        work.listener.warn(
+            f"{difference.fault} beside FP32's where both were computed, and so may the map: "
+            "--precision fp32 makes it exact"
+        )
+    if skipped:
+        work.listener.warn(f"{len(skipped)} unreadable blocks skipped: nodata there")
+    if not found.pixels[1:].any():
+        work.listener.warn("no pixel of the images is valid: the map holds nodata alone")
 
 
 def now() -> str:

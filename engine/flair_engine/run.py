@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from flair_engine import provenance
-from flair_engine.agreement import TILES
 from flair_engine.contents import ContentLog
 from flair_engine.coverage import planned
 from flair_engine.durable import write_whole
-from flair_engine.errors import WriteError
+from flair_engine.errors import EngineError, WriteError
 from flair_engine.gdal import block_cache
 from flair_engine.grid import strips_written
 from flair_engine.inference.choose import load
@@ -32,6 +32,7 @@ from flair_engine.mapping.targets import (
     outputs_of,
 )
 from flair_engine.memory import check_fits, pixel_memory_mib
+from flair_engine.model_file import model_sha256
 from flair_engine.overlap import alongside, prefetched, written_behind
 from flair_engine.overwriting import refuse_inputs
 from flair_engine.page import page
@@ -85,6 +86,8 @@ def run(
     """
     began = time.perf_counter()
     spec = _read_spec(job)
+    # What the run is known by takes the SHA-256, which is taken beside opening the inputs.
+    threading.Thread(target=_take_sha256, args=(job.model,), name="sha256").start()
     meters = Meters()
     listener = replace(
         listener,
@@ -140,7 +143,7 @@ def _done(work: Work, began: float) -> Report:
     write = work.job.write
     if write.resume and not write.overwrite and not unfinished(journal_folder(work.job)):
         check_complete(work)
-    with _journal(work) as journal:
+    with _journal(work) as journal, _none_left_of(journal):
         drop_stale(work, journal)
         loaded = time.perf_counter()
         # The maps are assembled while strips come; the last rows wait for the last strips.
@@ -161,6 +164,11 @@ def _done(work: Work, began: float) -> Report:
     if path := work.job.write.report:
         _write_report(path, page(report, work) if is_page(path) else report.to_json() + "\n")
     return report
+
+
+def _take_sha256(model: Path) -> None:
+    with suppress(OSError):  # it is taken again where it is used
+        model_sha256(model)
 
 
 def _write_report(path: Path, text: str) -> None:
@@ -206,7 +214,8 @@ def _open_backend(
         job.model,
         spec,
         job.run,
-        samples=lambda: sample_tiles(mapped, TILES, threads),
+        samples=lambda count: sample_tiles(mapped, count, threads),
+        wait=False,
         notify=listener.notify,
         status=listener.status,
     )
@@ -222,6 +231,17 @@ def _journal(work: Work) -> Journal:
         alone=work.excerpt is not None,  # whoever makes a part holds its claim
         notify=work.listener.notify,
     )
+
+
+@contextmanager
+def _none_left_of(journal: Journal) -> Iterator[None]:
+    """Delete a journal without strips where the model turns out to be refused."""
+    try:
+        yield
+    except EngineError:
+        if not unfinished(journal.folder):
+            journal.remove()
+        raise
 
 
 def _label(work: Work, journal: Journal, contents: ContentLog, check: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING
 
+from flair_engine.checking import check_package
 from flair_engine.errors import OutputError, WriteError, first_line
 from flair_engine.gdal import GDAL_ERRORS
 from flair_engine.mapping.legend import share_said
@@ -17,9 +18,9 @@ from flair_engine.mapping.picture import (
     map_file,
     map_picture,
 )
-from flair_engine.mapping.preview import EDGE_PX, Caption, check_pillow, preview_png
+from flair_engine.mapping.preview import EDGE_PX, Caption, preview_png
 from flair_engine.mapping.published import OutputFile, bbox_of, crs_text, sha256_of
-from flair_engine.mapping.stac import MapFacts, acquired_span, check_pystac, item_json
+from flair_engine.mapping.stac import MapFacts, acquired_span, item_json
 from flair_engine.mapping.standing import (
     item_of,
     names_of,
@@ -45,13 +46,13 @@ MOST_PICTURES = 6
 def check_beside(write: MapOptions, notify: Callable[[str], None]) -> None:
     """Raise OutputError where what is wanted beside maps cannot be made; tell what it lacks."""
     if write.preview:
-        check_pillow()
+        check_package("--preview", "PIL", "preview")
     if write.acquired is not None:
         acquired_span(write.acquired)
         if not write.stac:
             raise OutputError("--acquired is said in the Item of --stac alone", "add --stac")
     if write.stac:
-        check_pystac()
+        check_package("--stac", "pystac", "stac")
         if write.acquired is None:
             notify("the STAC Item says when the map was made; say when its images were: --acquired")
 

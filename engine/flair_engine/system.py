@@ -10,6 +10,7 @@ import errno
 import math
 import os
 import platform
+import shutil
 import stat
 import sys
 import time
@@ -276,6 +277,11 @@ def cpu_name() -> str:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def has_nvidia_driver() -> bool:
+    """Return whether an NVIDIA GPU can be expected here, whatever Python knows of it."""
+    return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
 
 
 def peak_bytes(maxrss: int) -> int:

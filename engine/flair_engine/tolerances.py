@@ -55,6 +55,10 @@ PLAN_EQUAL = {"images": 0.995, "noise": 0.9}
 """Of a TensorRT plan to its graph in FP32. On noise, where many pixels nearly tie, agreement only
 tells a working plan from a broken one."""
 
+UNASKED_EQUAL = 0.995
+"""Of bf16 to the same file in FP32, on tiles of the raster: below that only who asks for it gets
+it."""
+
 ENGINE_EQUAL = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.99, "int8": 0.99, "int8 bf16": 0.98}
 """Of an engine to PyTorch FP32 in a benchmark, by what the engine computes in. 10 bits of mantissa
 (FP16) and 7 (BF16) widen what nearly ties by 2^13 and 2^16. INT8 has 8 bits for the whole range of

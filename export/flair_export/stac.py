@@ -23,8 +23,6 @@ from flair_engine.manifest import (
     expected_tensors,
     read_model_spec,
 )
-from flair_engine.mapping.stac import SHA256_MULTIHASH
-from flair_engine.mapping.standing import ITEM_BYTES
 from flair_engine.overwriting import refuse_inputs
 from flair_export.cards import FRANCE, LICENCE, LICENCE_URL, PRODUCER_URL, card_of
 from flair_export.errors import ExporterMissingError
@@ -202,6 +200,8 @@ def _class(entry: LandCoverClass) -> dict[str, Any]:
 
 
 def _asset(model: Path, spec: ModelSpec) -> dict[str, Any]:
+    from flair_engine.mapping.stac import SHA256_MULTIHASH
+
     content = model.read_bytes()
     return {
         "href": f"./{model.name}",
@@ -250,6 +250,8 @@ def _written(model: Path) -> dt.datetime:
 
 def is_item(path: Path) -> bool:
     """Return whether a STAC Item of a model stands at a path."""
+    from flair_engine.mapping.standing import ITEM_BYTES
+
     try:
         with path.open("rb") as file:
             value = bounded_json.parse(file.read(ITEM_BYTES), largest_bytes=ITEM_BYTES)

@@ -1,6 +1,7 @@
 """The commands from the outside: what they print, keep and return."""
 
 import shutil
+import subprocess
 import sys
 from functools import partial
 
@@ -285,13 +286,20 @@ def test_names_in_the_line_of_what_is_done_are_no_markup():
         status("measuring [/] [/red] [red].tif")
 
 
-def test_with_the_extra_of_benchmarks_alone_it_is_said_what_else_they_need(bench, monkeypatch):
-    for name in ("torch", "segmentation_models_pytorch"):
-        monkeypatch.setitem(sys.modules, name, None)
-    for name in [name for name in sys.modules if name.startswith("flair_bench.yardstick")]:
-        monkeypatch.delitem(sys.modules, name)
-    code, _, said = bench("parity", "image.tif", "-m", "model.onnx", "--reference", "w.pth")
-    assert (code, said) == (
+WITHOUT_TORCH = """
+import sys
+sys.modules.update(dict.fromkeys(("torch", "segmentation_models_pytorch")))
+from flair_bench.cli import main
+main()
+"""
+
+
+def test_with_the_extra_of_benchmarks_alone_it_is_said_what_else_they_need():
+    arguments = ["parity", "image.tif", "-m", "model.onnx", "--reference", "w.pth"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (
         2,
+        "",
         "flair-bench: torch is not installed: run pip install 'flair-engine[export]'\n",
     )

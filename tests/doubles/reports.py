@@ -19,6 +19,7 @@ REPORT = Report(
     description="ONNX Runtime 1 on 2 CPU threads",
     precision="fp32",
     agreement_fp32=None,
+    measured_fp32=None,
     lean_fp32=None,
     exported_agreement_fp32=None,
     batch=1,

@@ -1,6 +1,7 @@
 """Choices that are refused before anything is opened, each in one line that names it."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +204,14 @@ def test_a_value_that_cannot_be_shown():
     check_refused(
         job(read=ReadOptions(gsd_m=Unshowable())), SourceError, "gsd_m is Unshowable: give"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "package", "extra"), [("--preview", "PIL", "preview"), ("--stac", "pystac", "stac")]
+)
+def test_without_a_package_its_extra_is_named(monkeypatch, option, package, extra):
+    checking.check_package(option, "json", extra)
+    monkeypatch.setitem(sys.modules, package, None)
+    message = rf"{option} needs one package more: run pip install 'flair-engine\[{extra}\]'"
+    with pytest.raises(OutputError, match=message):
+        checking.check_package(option, package, extra)

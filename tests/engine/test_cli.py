@@ -28,6 +28,24 @@ def flair_run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
+def test_the_engines_are_listed_without_a_model():
+    result = flair_run("--engines")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    places = [line.split("  ")[0] for line in lines]
+    assert places == [
+        "trt on cuda:0", "ort on cuda:0",
+        "openvino on cpu in bf16", "openvino on cpu", "ort on cpu",
+    ]  # fmt: skip
+
+
+def test_with_debug_the_engines_are_listed_before_the_run(make_raster, tiny_path, tmp_path):
+    path, _ = make_raster()
+    result = flair_run("-m", tiny_path, path, tmp_path / "map.tif", "--debug", "--engine", "ort")
+    assert result.returncode == 0
+    assert "note: trt on cuda:0  " in result.stderr
+
+
 def test_a_map_one_line_and_a_report(make_raster, tiny_path, tmp_path):
     path, _ = make_raster()
     report = tmp_path / "run.json"
@@ -91,7 +109,10 @@ BAD = {
     "no input": (["map.tif"], "no image given: name files as INPUT"),
     "nothing": ([], "Missing argument"),
     "engine": (["{raster}", "map.tif", "--engine", "tf"], "is not one of"),
-    "precision": (["{raster}", "map.tif", "--precision", "bf16"], "use --engine openvino"),
+    "precision": (
+        ["{raster}", "map.tif", "--engine", "ort", "--precision", "bf16"],
+        "use --engine openvino",
+    ),
     "option": (["{raster}", "map.tif", "--best"], "No such option"),
     "tensorrt on the cpu": (
         ["{raster}", "map.tif", "--engine", "trt", "--device", "cpu"],
@@ -229,7 +250,7 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch):
     """On one line that goes again; notices stay above it."""
     screen = io.StringIO()
     on_terminal = partial(Console, file=screen, force_terminal=True, width=200, height=50)
-    monkeypatch.setattr(cli, "Console", on_terminal)
+    monkeypatch.setattr("rich.console.Console", on_terminal)
     with cli.progress_shown(quiet=False) as listener:
         listener.status("building a plan")
         listener.notify("a style is kept on [5] px")
@@ -250,7 +271,7 @@ def test_a_bar_fits_in_80_columns_and_keeps_its_colours_to_itself(monkeypatch, n
     on_terminal = partial(
         Console, file=screen, force_terminal=True, width=80, height=24, color_system="standard"
     )
-    monkeypatch.setattr(cli, "Console", on_terminal)
+    monkeypatch.setattr("rich.console.Console", on_terminal)
     with cli.progress_shown(quiet=False) as listener:
         listener.progress(0, 99_999_000_000)
         listener.progress(88_888_000_000, 99_999_000_000)

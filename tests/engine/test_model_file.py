@@ -1,16 +1,25 @@
 """ONNX files that a runtime must not see: weights elsewhere, graphs in graphs, made-up tensors."""
 
+import hashlib
 import os
 import time
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from flair_engine.errors import ManifestError
 from flair_engine.manifest import read_model_spec
-from flair_engine.model_file import OPERATORS, check_model, load_model
+from flair_engine.model_file import (
+    OPERATORS,
+    check_model,
+    load_graph,
+    load_model,
+    model_sha256,
+)
 
 PASSWD = "../../../../../../etc/passwd"
 ELSEWHERE = "weights lie in another file .*: give one self-contained file"
@@ -225,3 +234,69 @@ def test_large_weights_cost_no_time(tiny):
     began = time.process_time()
     check_model(tiny, "model.onnx")
     assert time.process_time() - began < 0.05  # copying them takes longer
+
+
+def without_numbers(model):
+    for tensor in model.graph.initializer:
+        tensor.ClearField("raw_data")
+    return model
+
+
+def test_a_graph_is_read_without_the_numbers_of_its_weights(tiny_path, tmp_path):
+    model = onnx.load(tiny_path)
+    for size in (0, 1, 127, 128, 70_000):  # lengths of one, two and three bytes
+        tensor = numpy_helper.from_array(np.arange(size, dtype=np.uint16), f"n{size}")
+        model.graph.initializer.append(tensor)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    read = load_graph(path)
+    assert read.ByteSize() < path.stat().st_size - 140_000
+    assert read == without_numbers(model)
+
+
+@given(sizes=st.lists(st.integers(0, 40_000), max_size=4))
+def test_any_weights_are_left_out_and_nothing_else(tmp_path, sizes):
+    model = helper.make_model(helper.make_graph([], "graph", [], []))
+    for number, size in enumerate(sizes):
+        tensor = numpy_helper.from_array(np.zeros(size, np.uint8), str(number))
+        model.graph.initializer.append(tensor)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert load_graph(path) == without_numbers(model)
+
+
+@settings(max_examples=200)
+@given(content=st.binary(max_size=60))
+def test_no_bytes_are_read_as_another_model(tmp_path, content):
+    path = tmp_path / "any.onnx"
+    path.write_bytes(content)
+    try:
+        read = load_graph(path)
+    except ManifestError:
+        return
+    assert read == without_numbers(load_model(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x0a\x05ab",  # longer than the file
+        b"\x08" + b"\xff" * 11,  # a number without an end
+        b"\x0b",  # a group, which ONNX has none of
+        b"\x09\x00\x00",  # half a number of eight bytes
+        b"\x3a\x03\x2a\x05a",  # an initializer longer than its graph
+    ],
+)
+def test_what_is_no_message_is_no_whole_file(tmp_path, content):
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ManifestError, match="not a complete ONNX file"):
+        load_graph(path)
+
+
+def test_the_sha256_of_a_file_is_that_of_its_bytes_now(tmp_path):
+    path = tmp_path / "model.onnx"
+    for content in (b"", b"first", b"a" * (2**20 + 1)):
+        path.write_bytes(content)
+        assert model_sha256(path) == hashlib.sha256(content).hexdigest()
+        assert model_sha256(path) == hashlib.sha256(content).hexdigest()

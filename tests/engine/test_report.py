@@ -135,6 +135,7 @@ def work_of(*panels, sheets, heard=None, difference=DIFFERENCE):
             description="ONNX Runtime",
             precision="fp32",
             difference_fp32=difference,
+            measured_fp32=None,
             batch=3,
             slots=[0, 0],
             busy_s={"infer": 5.0},
@@ -201,7 +202,8 @@ def test_labels_that_lean_are_told():
     assert report.lean_fp32 == 0.95
     assert heard == [(
         "95% of the 2,000 labels that differ are the lower class, expected 40% to 60%: they lean "
-        "beside FP32's on the first tiles, and so may the map: --precision fp32 makes it exact"
+        "beside FP32's where both were computed, and so may the map: --precision fp32 makes it "
+        "exact"
     )]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from flair_engine.mapping.journal import unfinished
 
 KILLS = int(os.environ.get("FLAIR_KILLS", "6"))
 """Kills in a row; 50 take a few minutes."""
-CPU = RunOptions(device="cpu", threads=2)
+CPU = RunOptions(engine="ort", device="cpu", threads=2)
 STRIP = b'{"panel"'
 """Beginning of a record of the journal."""
 

@@ -13,7 +13,7 @@ from flair_engine.errors import OutputError, WriteError
 from flair_engine.mapping.targets import output_path
 
 X, Y = 721104.4, 6248980.8
-CPU = RunOptions(device="cpu", threads=2)
+CPU = RunOptions(engine="ort", device="cpu", threads=2)
 SIZES = [(1, 1), (1, 40), (7, 5), (16, 16), (17, 31), (33, 48), (65, 129), (100, 1)]
 
 
@@ -252,8 +252,10 @@ def test_the_report_is_json_with_rates(make_raster, tiny_path, tmp_path):
     figures = json.loads(report.to_json())
     assert figures["pixels"] == 70 * 53
     assert figures["tiles"] == 5 * 4
-    assert figures["mpx_per_s"] == pytest.approx(70 * 53 / 1e6 / report.wall_s)
-    assert figures["km2_per_h"] == pytest.approx(figures["mpx_per_s"] * 0.04 * 3600)
+    rounded = 5e-6  # of six digits, half of the last at most
+    assert figures["mpx_per_s"] == pytest.approx(70 * 53 / 1e6 / report.wall_s, rel=rounded)
+    km2_per_h = figures["mpx_per_s"] * 0.04 * 3600
+    assert figures["km2_per_h"] == pytest.approx(km2_per_h, rel=2 * rounded)
     assert set(figures["busy_s"]) == {"read", "infer", "write", "assemble"}
     assert figures["slowest_stage"] in report.closing_line
     # On the ground: in Lambert-93, near Narbonne, 0.06 % more than what the CRS says.
@@ -459,7 +461,7 @@ def test_a_plan_is_judged_on_tiles_of_what_is_mapped(band_model, tmp_path, monke
     known = run.load
 
     def load(*arguments, samples, **options):
-        taken.extend(samples())
+        taken.extend(samples(16))
         return known(*arguments, samples=samples, **options)
 
     monkeypatch.setattr(run, "load", load)

@@ -18,7 +18,7 @@ from flair_engine import Inputs, MapOptions, ReadOptions, RunOptions, segment, s
 from flair_engine.errors import CompleteError, OutputError, WriteError
 from flair_engine.sidecars import MOST_PICTURES, check_beside
 
-CPU = RunOptions(device="cpu", threads=2)
+CPU = RunOptions(engine="ort", device="cpu", threads=2)
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow")
 
 

@@ -30,7 +30,7 @@ from flair_engine import MapOptions, RunOptions, durable, segment, system
 from flair_engine.errors import OutputError, WriteError
 from flair_engine.overwriting import same_file
 
-CPU = RunOptions(device="cpu", threads=2)
+CPU = RunOptions(engine="ort", device="cpu", threads=2)
 
 
 @pytest.fixture

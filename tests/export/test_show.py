@@ -127,7 +127,9 @@ def test_models_are_listed_with_their_scores(capsys):
 
 
 def test_a_file_for_deepness_is_compared_with_fp32(capsys):
-    print_deepness(DeepnessVerdict(sources=(NEARLY,), classes=(), share_difference=1.86e-6))
+    print_deepness(
+        DeepnessVerdict(sources=(NEARLY,), classes=(), images=(), share_difference=1.86e-6)
+    )
     shown = capsys.readouterr().out
     assert "Labels in the Deepness plugin against FP32" in shown
     assert "largest probability difference 1.9e-06" in shown

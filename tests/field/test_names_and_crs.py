@@ -55,7 +55,7 @@ def address(products):
     ) as server:
         port = re.search(r"port (\d+)", server.stdout.readline()).group(1)
         yield f"http://127.0.0.1:{port}"
-        server.terminate()
+        server.kill()  # SIGTERM may be ignored, as by a command that has just ended
 
 
 @pytest.fixture

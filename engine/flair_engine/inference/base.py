@@ -74,7 +74,11 @@ class Backend(Protocol):
 
     @property
     def difference_fp32(self) -> LabelDifference | None:
-        """Labels that differ from FP32's on the first tiles; None where not compared."""
+        """Labels that differ from FP32's on some tiles; None where not compared."""
+
+    @property
+    def measured_fp32(self) -> str | None:
+        """When they were compared, ISO 8601; None where that is not known."""
 
     def close(self) -> None:
         """Wait for work in flight and free everything; a second call does nothing."""
@@ -94,13 +98,16 @@ class Request:
     threads: int | None = None
     """CPU threads of inference; None is one for every CPU of the process."""
     precision: Precision | None = None
-    """What engine `openvino` computes in, beside INT8; not for other engines."""
+    """What is computed in, beside INT8; None is what the engine does by itself."""
     plan_cache: Path | None = None
-    """Folder of TensorRT plans; None is the one in the user's cache folder."""
+    """Folder of TensorRT plans and kept agreements; None is the one in the user's cache folder."""
     tactic_sources: str | None = None
     """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
-    samples: Callable[[], Sequence[np.ndarray]] | None = None
-    """Gives tiles, uint8 [bands, T, T], to judge a new plan on; None where there is no image."""
+    samples: Callable[[int], Sequence[np.ndarray]] | None = None
+    """Gives so many tiles, uint8 [bands, T, T], fewer where there are not so many, to judge a new
+    plan or bf16 on; None where there is no image."""
+    wait: bool = True
+    """Whether a backend is to be whole when it is opened, or may load on beside what comes next."""
     notify: Callable[[str], None] = silent
     """Called with lines people should read: what was chosen and why, what takes minutes."""
     status: Callable[[str], None] = silent

@@ -62,6 +62,7 @@ class OrtBackend:
 
     engine = "ort"
     difference_fp32: LabelDifference | None = None
+    measured_fp32: str | None = None
 
     def __init__(self, request: Request) -> None:
         device = request.device or "cpu"
@@ -180,15 +181,20 @@ def _version(distribution: str) -> str | None:
 def _providers(runtime: Any, device: str, stream: int | None) -> list[Any]:
     if device == "cpu":
         return ["CPUExecutionProvider"]
-    if CUDA_PROVIDER not in runtime.get_available_providers():
-        raise EngineError(
-            "this onnxruntime has no CUDA",
-            "run pip uninstall -y onnxruntime && pip install 'flair-engine[cuda]', or use "
-            "--device cpu",
-        )
+    check_cuda(runtime)
     index = device.partition(":")[2] or "0"
     # TF32 keeps 10 bits of mantissa: FP32 must mean FP32 for a run to serve as a reference.
     options = {"device_id": index, "use_tf32": "0"}
     if stream is not None:
         options["user_compute_stream"] = str(stream)
     return [(CUDA_PROVIDER, options), "CPUExecutionProvider"]
+
+
+def check_cuda(runtime: Any) -> None:
+    """Raise EngineError where an onnxruntime has no CUDA; whether a GPU is there no call says."""
+    if CUDA_PROVIDER not in runtime.get_available_providers():
+        raise EngineError(
+            "this onnxruntime has no CUDA",
+            "run pip uninstall -y onnxruntime && pip install 'flair-engine[cuda]', or use "
+            "--device cpu",
+        )

@@ -1,17 +1,20 @@
 """OpenVINO on the CPU, in FP32 or bf16, with one asynchronous infer request per slot.
 
-Of an INT8 file that is what the rest computes in; bf16 is compared with FP32 in its place.
+Of an INT8 file that is what the rest computes in. bf16 is compared with FP32 in its place once for
+a model and a CPU (`kept_agreement.py`), on the first tiles of a run, or before it where it was not
+asked for (`judged_bf16.py`).
 """
 
 from __future__ import annotations
 
-import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flair_engine.agreement import LabelDifference, difference_of
-from flair_engine.errors import EngineError, RefusedModelError
+from flair_engine.errors import EngineError, FlairError, RefusedModelError
+from flair_engine.inference import kept_agreement
 from flair_engine.inference.base import (
     CPU_BATCH,
     CPU_INFERENCES,
@@ -20,41 +23,52 @@ from flair_engine.inference.base import (
     threads_text,
 )
 from flair_engine.inference.clock import Clock
+from flair_engine.inference.fp32_check import Fp32Check
+from flair_engine.inference.kept_agreement import AgreementKey
 from flair_engine.inference.open_vino_bf16 import (
     check_head_fp32,
     keep_head_fp32,
     round_weights,
 )
 from flair_engine.manifest import INPUT_NAME, ModelSpec
-from flair_engine.system import available_cpus
+from flair_engine.model_file import model_sha256
+from flair_engine.system import available_cpus, cpu_name
+from flair_engine.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from flair_engine.agreement import LabelDifference
     from flair_engine.inference.base import Request
+    from flair_engine.inference.kept_agreement import MeasuredAgreement
     from flair_engine.options import Precision
 
 DEVICE = "CPU"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
-COMPARED_PIXELS = 2**18
-"""Labels at the start of a bf16 run that are computed in FP32 too, whole tiles: four at 512/128,
-one of a larger tile. A count of tiles would cost a run of 2048 px tiles more than it saves."""
 
 
 class OpenVinoSlot:
     """One batch of host memory that an infer request reads and writes in place."""
 
-    def __init__(self, backend: OpenVinoBackend, infer_request: Any) -> None:
+    def __init__(self, backend: OpenVinoBackend) -> None:
         self.images_nchw = np.zeros(batch_shape(backend.spec, backend.batch), np.uint8)
         self._backend = backend
-        self._infer_request = infer_request
+        self._infer_request: Any = None
+
+    def load(self, infer_request: Any) -> None:
+        """Take the infer request that computes this slot's batches."""
         shared = import_openvino().Tensor(self.images_nchw, shared_memory=True)
         infer_request.set_input_tensor(shared)
-        infer_request.set_callback(lambda _: backend.clock.stop(), None)
+        infer_request.set_callback(lambda _: self._backend.clock.stop(), None)
+        self._infer_request = infer_request
 
     def submit(self) -> None:
-        """Start inference, or queue it where CPU_INFERENCES are running."""
+        """Start inference, or queue it where CPU_INFERENCES are running.
+
+        Raises EngineError where the model turns out to be refused.
+        """
+        self._backend.ready()
         self._backend.clock.start()
         self._infer_request.start_async()
 
@@ -70,63 +84,131 @@ class OpenVinoSlot:
             comparison.add(self.images_nchw, outputs["labels"])
         return outputs
 
+    def drain(self) -> None:
+        """Wait for work in flight, if any."""
+        if self._infer_request is not None:
+            self._infer_request.wait()
+
 
 class OpenVinoBackend:
     """A model in OpenVINO, computed in FP32 unless the request says bf16.
 
-    Raises EngineError where the runtime is missing, refuses the model, or the CPU lacks bf16.
+    It is compiled in a thread of its own: where the request does not wait, what the model is
+    refused for is raised by the first `submit`. Raises EngineError where the runtime is missing,
+    refuses the model, or the CPU lacks bf16.
     """
 
     engine = "openvino"
     device = "cpu"
 
     def __init__(self, request: Request) -> None:
-        runtime = import_openvino()
-        core = runtime.Core()
-        precision = request.precision or "fp32"
-        if precision == "bf16":
-            _check_bf16(core)
-        threads = request.threads or available_cpus()
+        self._core = import_openvino().Core()
+        self._request = request
+        self._precision: Precision = request.precision or "fp32"
+        if self._precision == "bf16":
+            check_bf16(self._core)
+        self._threads = request.threads or available_cpus()
         self.spec = request.spec
-        self.precision = named_precision(request.spec, precision)
+        self.precision = named_precision(request.spec, self._precision)
         self.batch = request.batch or CPU_BATCH
-        shape = batch_shape(request.spec, self.batch)
-        streams = min(CPU_INFERENCES, threads)
-        version = runtime.__version__.partition("-")[0]
-        compiled = _compiled(core, request.model, shape, precision, threads, streams)
+        place = threads_text(self._threads)
+        self.description = f"OpenVINO {openvino_version()} in {self.precision} on {place}"
         self.clock = Clock()
+        self.known: MeasuredAgreement | None = None
+        """What an earlier run has measured."""
         self.comparison: Fp32Check | None = None
-        if precision == "bf16":
-            check_head_fp32(compiled, version)
-            # Asked for one batch at a time: all threads for it.
-            reference = _compiled(core, request.model, shape, "fp32", threads, streams=1)
-            self.comparison = Fp32Check(reference)
-        self.description = f"OpenVINO {version} in {self.precision} on {threads_text(threads)}"
-        self._infer_requests = [compiled.create_infer_request() for _ in range(request.slots)]
-        self.slots: Sequence[OpenVinoSlot] = [
-            OpenVinoSlot(self, infer_request) for infer_request in self._infer_requests
-        ]
+        self.slots: Sequence[OpenVinoSlot] = [OpenVinoSlot(self) for _ in range(request.slots)]
+        loader = ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self._loaded = loader.submit(self._load)
+        loader.shutdown(wait=False)
+        if self._precision == "bf16":
+            self._look_up()
+        if request.wait:
+            self.ready()
 
     @property
     def busy_s(self) -> Mapping[str, float]:
-        """Seconds with a batch in flight, and for bf16 those of the FP32 labels."""
+        """Seconds with a batch in flight, and those of FP32 labels where some are compared."""
         busy = {"infer": self.clock.busy_s}
         if self.comparison is not None:
             busy["compare"] = self.comparison.busy_s
         return busy
 
     @property
+    def agreement(self) -> MeasuredAgreement | None:
+        """How labels differ from FP32's; None where nothing was compared."""
+        return self.known or (self.comparison.agreement if self.comparison else None)
+
+    @property
     def difference_fp32(self) -> LabelDifference | None:
         """Labels that differ from FP32's; None where nothing was compared."""
-        if self.comparison is None or not self.comparison.found.pixels:
-            return None
-        return self.comparison.found
+        return self.agreement.difference if self.agreement else None
+
+    @property
+    def measured_fp32(self) -> str | None:
+        """When they were compared, ISO 8601."""
+        return self.agreement.measured if self.agreement else None
+
+    def ready(self) -> None:
+        """Wait until the model is compiled. Raises EngineError where it is refused."""
+        self._loaded.result()
+
+    def forget_busy(self) -> None:
+        """Count the busy seconds from here."""
+        self.clock = Clock()
+        if self.comparison is not None:
+            self.comparison.busy_s = 0.0
 
     def close(self) -> None:
         """Wait for work in flight; see Backend."""
-        for infer_request in self._infer_requests:
-            infer_request.wait()
-        self._infer_requests = []
+        with suppress(FlairError):
+            self.ready()
+        for slot in self.slots:
+            slot.drain()
+
+    def _load(self) -> None:
+        """Compile the model and give each slot an infer request."""
+        streams = min(CPU_INFERENCES, self._threads)
+        compiled = self._compiled(self._precision, streams)
+        if self._precision == "bf16":
+            check_head_fp32(compiled, openvino_version())
+        for slot in self.slots:
+            slot.load(compiled.create_infer_request())
+
+    def _look_up(self) -> None:
+        """Look for the agreement with FP32; where there is none, compare the first labels."""
+        folder, notify = self._request.plan_cache, self._request.notify
+        key = agreement_key(self._request, self._core)
+
+        def keep(found: MeasuredAgreement) -> None:
+            try:
+                kept_agreement.keep(folder, key, found)
+            except EngineError as error:
+                notify(f"the agreement with FP32 is measured in every run: {error}")
+
+        self.known = kept_agreement.find(folder, key)
+        if self.known is None:
+            # Asked for one batch at a time: all threads for it.
+            self.comparison = Fp32Check(lambda: self._compiled("fp32", streams=1), keep)
+
+    def _compiled(self, precision: Precision, streams: int) -> Any:
+        shape = batch_shape(self.spec, self.batch)
+        model = self._request.model
+        return _compiled(self._core, model, shape, precision, self._threads, streams)
+
+
+def agreement_key(request: Request, core: Any) -> AgreementKey:
+    """Return what the agreement of bf16 with FP32 depends on. Raises OSError without the model."""
+    return AgreementKey(
+        onnx_sha256=model_sha256(request.model),
+        version=__version__,
+        runtime=f"OpenVINO {openvino_version()}",
+        cpu=cpu_name(),
+        capabilities=" ".join(sorted(capabilities_of(core))),
+        precision=named_precision(request.spec, "bf16"),
+        batch=request.batch or CPU_BATCH,
+        threads=request.threads or available_cpus(),
+    )
 
 
 def named_precision(spec: ModelSpec, precision: Precision) -> str:
@@ -134,34 +216,6 @@ def named_precision(spec: ModelSpec, precision: Precision) -> str:
     if spec.precision != "int8":
         return precision
     return "int8" if precision == "fp32" else f"int8 {precision}"
-
-
-class Fp32Check:
-    """The first labels of a run, in whole batches, against those of the same model in FP32.
-
-    `reference` is that model: called with {image: uint8 [N, bands, T, T]} it returns the outputs
-    by name. It is let go after COMPARED_PIXELS labels, which frees its memory.
-    """
-
-    def __init__(
-        self, reference: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
-    ) -> None:
-        self.busy_s = 0.0
-        self._reference: Callable[..., Mapping[str, np.ndarray]] | None = reference
-        self.found = LabelDifference()
-        """Of no pixels before the first tile."""
-
-    def add(self, images_nchw: np.ndarray, labels: np.ndarray) -> None:
-        """Compare one batch, labels uint8 [N, C, C]; does nothing once there were enough."""
-        if self._reference is None:
-            return
-        start = time.perf_counter()
-        expected = self._reference({INPUT_NAME: images_nchw})["labels"]
-        is_tile = images_nchw.any(axis=(1, 2, 3))  # the last batch is filled up with zeros
-        self.found += difference_of(expected[is_tile], labels[is_tile])
-        if self.found.pixels >= COMPARED_PIXELS:
-            self._reference = None
-        self.busy_s += time.perf_counter() - start
 
 
 def import_openvino() -> Any:
@@ -175,8 +229,20 @@ def import_openvino() -> Any:
     return openvino
 
 
-def _check_bf16(core: Any) -> None:
-    capabilities = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+def capabilities_of(core: Any) -> list[str]:
+    """Return what OpenVINO says that the CPU computes in, e.g. FP32, BF16, INT8."""
+    return list(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+
+
+def openvino_version() -> str:
+    """Return the version of the installed openvino, e.g. 2026.4.1."""
+    version: str = import_openvino().__version__
+    return version.partition("-")[0]
+
+
+def check_bf16(core: Any) -> None:
+    """Raise EngineError where the CPU has no bf16: avx512_bf16 or AMX."""
+    capabilities = capabilities_of(core)
     if "BF16" not in capabilities:
         raise EngineError(
             f"{core.get_property(DEVICE, 'FULL_DEVICE_NAME')} "

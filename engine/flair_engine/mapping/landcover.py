@@ -113,16 +113,11 @@ def write_maps(
         raise WriteError(
             f"{folder}: cannot be cleared ({error.strerror})", "mend that, then use --resume"
         ) from error
-    made: list[tuple[Path, Path]] = []
-    rasters: dict[str, Path] = {}
-    for name in style.spec.outputs:
-        raster = output_path(path, name)
-        temporary = folder / raster.name
-        _write_map(temporary, name, target.window, style, read)
-        if style.cog:
-            temporary = as_cog(temporary, name, style.creation)
-        made.append((temporary, raster))
-        rasters[name] = temporary
+    rasters = {
+        name: _made_map(folder / output_path(path, name).name, name, target.window, style, read)
+        for name in style.spec.outputs
+    }
+    made = [(temporary, output_path(path, name)) for name, temporary in rasters.items()]
     try:
         sidecars = _sidecars(path, style)
         sidecars |= beside(rasters, sidecars)
@@ -172,6 +167,18 @@ def _stale(rasters: Sequence[Path]) -> list[Path]:
                 "move it away, then use --resume",
             )
     return [sidecar for raster in replaced for sidecar in gdal_sidecars(raster)]
+
+
+def _made_map(
+    path: Path,
+    name: str,
+    window: Window,
+    style: MapStyle,
+    read: Callable[[str, Window], np.ndarray],
+) -> Path:
+    """Write a map under a temporary name; return the name that it is at in the end."""
+    _write_map(path, name, window, style, read)
+    return as_cog(path, name, style.creation) if style.cog else path
 
 
 def _write_map(

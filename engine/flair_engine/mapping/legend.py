@@ -64,15 +64,7 @@ def qgis_style(spec: ModelSpec, values: LabelValues) -> str:
 
 def palette_style(entries: Iterable[tuple[int, str, str, int]]) -> str:
     """Return a QGIS style of a raster: an entry for each (value, name, colour, opacity of 255)."""
-    root = ET.Element("qgis", styleCategories="Symbology")
-    renderer = ET.SubElement(
-        ET.SubElement(root, "pipe"),
-        "rasterrenderer",
-        type="paletted",
-        band="1",
-        opacity="1",
-        alphaBand="-1",
-    )
+    root, renderer = _raster_style(type="paletted")
     palette = ET.SubElement(renderer, "colorPalette")
     for value, name, color, alpha in entries:
         ET.SubElement(
@@ -86,6 +78,14 @@ def palette_style(entries: Iterable[tuple[int, str, str, int]]) -> str:
     return style_text(root)
 
 
+def _raster_style(**attributes: str) -> tuple[ET.Element, ET.Element]:
+    """Return the root of a style of the first band, and its renderer."""
+    root = ET.Element("qgis", styleCategories="Symbology")
+    whole = {"band": "1", "opacity": "1", "alphaBand": "-1"}
+    pipe = ET.SubElement(root, "pipe")
+    return root, ET.SubElement(pipe, "rasterrenderer", {**attributes, **whole})
+
+
 def style_text(root: ET.Element) -> str:
     """Return a QGIS style as a file holds it, with the mark of flair-engine."""
     ET.indent(root)
@@ -94,16 +94,8 @@ def style_text(root: ET.Element) -> str:
 
 def confidence_style() -> str:
     """Return a QGIS layer style of confidence: from what is doubtful, dark, to what is certain."""
-    root = ET.Element("qgis", styleCategories="Symbology")
-    renderer = ET.SubElement(
-        ET.SubElement(root, "pipe"),
-        "rasterrenderer",
-        type="singlebandpseudocolor",
-        band="1",
-        opacity="1",
-        alphaBand="-1",
-        classificationMin="0",
-        classificationMax="255",
+    root, renderer = _raster_style(
+        type="singlebandpseudocolor", classificationMin="0", classificationMax="255"
     )
     shader = ET.SubElement(
         ET.SubElement(renderer, "rastershader"), "colorrampshader", colorRampType="INTERPOLATED"
@@ -117,8 +109,7 @@ def confidence_style() -> str:
             alpha="255",
             label=f"{value / 255:.0%}",
         )
-    ET.indent(root)
-    return f"<!DOCTYPE qgis>\n{STYLE_MARK}\n" + ET.tostring(root, encoding="unicode") + "\n"
+    return style_text(root)
 
 
 def hectares_said(hectares: float) -> str:

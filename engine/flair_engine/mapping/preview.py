@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flair_engine.errors import OutputError
 from flair_engine.mapping.legend import hectares_said, share_said
 from flair_engine.mapping.standing import PREVIEW_MARK
 from flair_engine.texts import shown
@@ -38,16 +37,6 @@ WIDER_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular
 """Of Linux, Windows and macOS, for names that are not ASCII."""
 WIDE = 1.6
 """Width over height above which the map stands below the image, not beside it."""
-
-
-def check_pillow() -> None:
-    """Raise OutputError where Pillow is missing, which draws the preview."""
-    try:
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise OutputError(
-            "--preview needs one package more", "run pip install 'flair-engine[preview]'"
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

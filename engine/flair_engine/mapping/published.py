@@ -4,36 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from affine import Affine
     from rasterio.crs import CRS
+
+    from flair_engine.crs import OnGrid
 
 PART_BYTES = 2**20
 """What is read of a file at a time."""
-
-
-class Placed(Protocol):
-    """Pixels somewhere on the ground."""
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-
-    @property
-    def crs(self) -> CRS | None:
-        """What `transform` counts in."""
-
-    @property
-    def transform(self) -> Affine:
-        """Columns and rows to coordinates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +53,7 @@ def crs_text(crs: CRS | None) -> str | None:
     return ":".join(code) if code else str(crs.to_wkt())
 
 
-def bbox_of(placed: Placed) -> tuple[float, float, float, float] | None:
+def bbox_of(placed: OnGrid) -> tuple[float, float, float, float] | None:
     """Return xmin, ymin, xmax, ymax in a raster's CRS, None where it has none."""
     if not placed.crs:
         return None

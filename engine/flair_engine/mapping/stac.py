@@ -29,8 +29,9 @@ from flair_engine.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from flair_engine.crs import OnGrid
     from flair_engine.manifest import ModelSpec
-    from flair_engine.mapping.published import OutputFile, Placed
+    from flair_engine.mapping.published import OutputFile
     from flair_engine.options import LabelValues
 
 EXTENSIONS = (
@@ -53,16 +54,6 @@ TITLES = {
 }
 
 
-def check_pystac() -> None:
-    """Raise OutputError where pystac is missing, which makes the Item."""
-    try:
-        import pystac  # noqa: F401
-    except ImportError as error:
-        raise OutputError(
-            "--stac needs one package more", "run pip install 'flair-engine[stac]'"
-        ) from error
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MapFacts:
     """What an Item says of a map."""
@@ -71,7 +62,7 @@ class MapFacts:
     spec: ModelSpec
     values: LabelValues
     cog: bool
-    grid: Placed
+    grid: OnGrid
     files: Sequence[OutputFile]
     """Its rasters and its preview."""
     sources: Sequence[str]

@@ -18,7 +18,7 @@ from flair_engine.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NAME = "flair-post"
+POST_NAME = "flair-post"
 A_MAP = "MAP"
 OUT = click.option("-o", "--output", required=True, type=Path, metavar="TABLE", help="CSV or "
                    "Parquet, by its ending.")  # fmt: skip
@@ -37,7 +37,7 @@ def shared(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(context_settings=SETTINGS)
-@click.version_option(__version__, prog_name=NAME)
+@click.version_option(__version__, prog_name=POST_NAME)
 def command() -> None:
     """Go on with maps of flair-run: sieved, as polygons, as hectares, compared, as one.
 
@@ -116,7 +116,7 @@ def run(options: dict[str, Any], function: Callable[..., str], *given: Any, **na
     with progress_bar(quiet) as listener, work.environment():
         line = function(*given, overwrite=options["overwrite"], listener=listener, **named)
     if not quiet:
-        say(line, NAME)
+        say(line, POST_NAME)
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def progress_bar(quiet: bool) -> Iterator[Listener]:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
 
     def notify(notice: str) -> None:  # what changes what a figure means is said even if quiet
-        console.print(f"{NAME}: note: {notice}", markup=False)
+        console.print(f"{POST_NAME}: note: {notice}", markup=False)
 
     if quiet or not console.is_terminal:
         yield Listener(notify=notify)
@@ -146,4 +146,4 @@ def progress_bar(quiet: bool) -> Iterator[Listener]:
 
 def main() -> None:
     """Entry point of flair-post."""
-    run_command(command, NAME, kept="nothing was written")
+    run_command(command, POST_NAME, kept="nothing was written")

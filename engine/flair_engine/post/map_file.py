@@ -152,10 +152,12 @@ def _described(path: Path, dataset: DatasetReader) -> MapFile:
             "name one that flair-run or flair-post has made; of a folder of maps, make a VRT with "
             "flair-post vrt",
         )
-    if dataset.count != 1 or dataset.dtypes[0] != "uint8" or dataset.nodata is None:
+    bands = zip(dataset.dtypes, dataset.colorinterp, strict=True)
+    kinds = ", ".join(f"{dtype} {kind.name}" for dtype, kind in bands)
+    if kinds != "uint8 palette" or dataset.nodata is None:
         raise SourceError(
-            f"{path}: holds {dataset.count} bands of {dataset.dtypes[0]} with nodata "
-            f"{dataset.nodata}, expected one of uint8 labels with nodata",
+            f"{path}: holds {kinds} with nodata {dataset.nodata}, expected uint8 labels with a "
+            "palette and nodata",
             "name the map of labels, not that of confidence or probabilities",
         )
     names = _names(path)

@@ -209,8 +209,9 @@ def add_style(path: Path, layer: str, style: str) -> None:
             database.execute(
                 "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
                 "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault) "
-                "VALUES ('', '', ?, 'geometry', 'flair-engine', ?, '', 1)",
-                (layer, style),
+                "SELECT '', '', table_name, column_name, 'flair-engine', ?, '', 1 "
+                "FROM gpkg_geometry_columns WHERE table_name = ?",
+                (style, layer),
             )
             database.execute(
                 "INSERT INTO gpkg_contents (table_name, data_type, identifier) "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from affine import Affine
 from rasterio.warp import transform_bounds
@@ -20,27 +20,8 @@ if TYPE_CHECKING:
 
     from rasterio.crs import CRS
 
+    from flair_engine.crs import OnGrid
     from flair_engine.reading.file_info import FileInfo
-
-
-class OnGrid(Protocol):
-    """Pixels somewhere: a file, or a grid."""
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-
-    @property
-    def crs(self) -> CRS | None:
-        """What `transform` counts in."""
-
-    @property
-    def transform(self) -> Affine:
-        """Columns and rows to coordinates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -138,11 +138,13 @@ def sample_tiles(
 ) -> list[np.ndarray]:
     """Return at most `count` tiles spread evenly over what is mapped, uint8 [bands, tile, tile].
 
+    Those without a valid pixel, which no run infers, are left out.
+
     Raises ReadError where a block cannot be decoded.
     """
     ends = list(accumulate(len(cores.rows) * len(cores.cols) for _, cores in mapped))
     tiles = []
-    for number in sorted({n * ends[-1] // count for n in range(count)}):
+    for number in sorted({(2 * n + 1) * ends[-1] // (2 * count) for n in range(count)}):
         where = bisect_right(ends, number)
         raster, cores = mapped[where]
         row, col = divmod(number - (ends[where - 1] if where else 0), len(cores.cols))
@@ -150,5 +152,7 @@ def sample_tiles(
         cell = Cores(grid=cores.grid, rows=range(i, i + 1), cols=range(j, j + 1))
         counter = ReadCounter()  # these reads are no part of the run
         (strip,) = read_strips(raster, cell, [i], threads=threads, counter=counter)
-        tiles.append(strip.tile(j))
+        valid_hw = strip.core_valid(j)
+        if valid_hw is None or valid_hw.any():
+            tiles.append(strip.tile(j))
     return tiles

@@ -17,6 +17,7 @@ from flair_engine.errors import OutputError, SourceError, WriteError
 from flair_engine.grid import MAP_BLOCK_PX, Window, WindowIndex, ceil_div
 from flair_engine.manifest import read_model_spec, tile_grid
 from flair_engine.mapping.creation import creation_options
+from flair_engine.model_file import model_sha256
 from flair_engine.options import Inputs, Job, MapOptions, ReadOptions, RunOptions, silent
 from flair_engine.overwriting import on_disk
 from flair_engine.reading.inputs import open_inputs
@@ -167,7 +168,7 @@ def _plan(
         version=__version__,
         model=job.model,
         model_facts=provenance.fingerprint(str(job.model))[1:],
-        model_sha256=provenance.model_digest(job.model),
+        model_sha256=model_sha256(job.model),
         run=job.run,
         read=job.read,
         write=job.write,

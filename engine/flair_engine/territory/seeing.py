@@ -11,6 +11,7 @@ import numpy as np
 
 from flair_engine import provenance
 from flair_engine.errors import ManifestError, SourceError
+from flair_engine.model_file import model_sha256
 from flair_engine.options import Inputs
 from flair_engine.reading.frame import Excerpt
 from flair_engine.reading.warp import WARP_PX
@@ -120,7 +121,7 @@ def _common(plan: Plan) -> dict[str, Any]:
 
 def _digest(plan: Plan) -> str | None:
     try:
-        return provenance.model_digest(plan.model)
+        return model_sha256(plan.model)
     except OSError:
         return None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from flair_engine.agreement import TILES
 from flair_engine.inference.base import Request
 from flair_engine.inference.choose import open_backend
 from flair_engine.manifest import read_model_spec
@@ -52,7 +52,7 @@ def prebuild_plan(
         batch=options.batch,
         plan_cache=options.plan_cache,
         tactic_sources=options.tactic_sources,
-        samples=(lambda: _tiles(spec, options.verify)) if options.verify else None,
+        samples=partial(_tiles, spec, options.verify) if options.verify else None,
         notify=notify,
         status=status,
     )
@@ -61,8 +61,8 @@ def prebuild_plan(
     return backend.description
 
 
-def _tiles(spec: ModelSpec, images: Sequence[Path]) -> list[np.ndarray]:
+def _tiles(spec: ModelSpec, images: Sequence[Path], count: int) -> list[np.ndarray]:
     """Return tiles spread evenly over the images."""
     *_, source = sources(spec, images)
-    chosen = set(evenly(source.count, TILES))
+    chosen = set(evenly(source.count, count))
     return [tile.image for number, tile in enumerate(source.tiles) if number in chosen]

@@ -74,7 +74,7 @@ def test_a_graph_the_runtime_refuses(tiny_path, tmp_path):
 
 
 def test_a_failure_in_the_runtime_is_an_inference_error(tiny_path, spec):
-    backend = open_backend(Request(model=tiny_path, spec=spec, device="cpu"))
+    backend = open_backend(Request(model=tiny_path, spec=spec, device="cpu"), "ort")
     slot = backend.slots[0]
     slot.images_nchw = np.zeros((1, 5, 32, 32), np.uint8)
     slot.submit()

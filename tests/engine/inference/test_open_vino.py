@@ -8,8 +8,7 @@ import onnx
 import pytest
 
 from flair_engine import Model, RunOptions, segment
-from flair_engine.agreement import LabelDifference
-from flair_engine.errors import EngineError, InferenceError
+from flair_engine.errors import EngineError, InferenceError, RefusedModelError
 from flair_engine.inference import open_vino
 from flair_engine.inference.base import Request
 from flair_engine.inference.choose import open_backend
@@ -29,7 +28,7 @@ def spec(tiny_path):
 @pytest.fixture
 def any_bf16(monkeypatch):
     """Let bf16 through where the CPU has none: OpenVINO then imitates it, slowly."""
-    monkeypatch.setattr(open_vino, "_check_bf16", lambda core: None)
+    monkeypatch.setattr(open_vino, "check_bf16", lambda core: None)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
@@ -54,6 +53,66 @@ def test_a_run_in_fp32(make_raster, tiny_path, tmp_path):
     assert 0 < report.busy_s["infer"] < report.wall_s
 
 
+def test_what_is_refused_while_it_loads_is_told_by_the_first_batch(tiny_path, spec, tmp_path):
+    model = onnx.load(tiny_path)
+    model.graph.node[1].op_type = "NoSuchOperator"
+    onnx.save(model, tmp_path / "bad.onnx")
+    request = Request(model=tmp_path / "bad.onnx", spec=spec, wait=False)
+    backend = open_backend(request, "openvino")
+    with pytest.raises(EngineError, match=r"bad.onnx: OpenVINO refuses it"):
+        backend.slots[0].submit()
+    backend.close()
+
+
+def test_a_run_whose_model_is_refused_leaves_nothing(make_raster, tiny_path, tmp_path, monkeypatch):
+    def refused(*_):
+        raise RefusedModelError("model.onnx: OpenVINO refuses it (why)", "export it again")
+
+    monkeypatch.setattr(open_vino, "_compiled", refused)
+    path, _ = make_raster()
+    before = set(tmp_path.iterdir())
+    with pytest.raises(RefusedModelError, match="OpenVINO refuses it"):
+        segment(tiny_path, [path], tmp_path / "map.tif", RunOptions(engine="openvino"))
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.usefixtures("any_bf16")
+def test_what_an_earlier_run_has_measured_is_told_with_its_date(
+    make_raster, tiny_path, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("flair_engine.inference.fp32_check.COMPARED_PIXELS", 512)
+    path, _ = make_raster(height=90, width=90)
+    options = RunOptions(engine="openvino", precision="bf16", plan_cache=tmp_path / "kept")
+    first = segment(tiny_path, [path], tmp_path / "first.tif", options)
+    assert first.measured_fp32 >= first.started
+    (file,) = (tmp_path / "kept").iterdir()
+    file.write_text(file.read_text().replace(first.measured_fp32, "2020-02-20T20:20:20+00:00"))
+
+    def never(*_):
+        raise AssertionError("FP32 was computed again")
+
+    monkeypatch.setattr("flair_engine.inference.fp32_check.Fp32Check.add", never)
+    again = segment(tiny_path, [path], tmp_path / "again.tif", options)
+    assert again.agreement_fp32 == first.agreement_fp32
+    assert again.measured_fp32 == "2020-02-20T20:20:20+00:00"
+    assert "the labels of FP32 on tiles of 2020-02-20" in again.closing_line
+    assert (tmp_path / "first.tif").read_bytes() == (tmp_path / "again.tif").read_bytes()
+
+
+@pytest.mark.usefixtures("any_bf16")
+def test_a_run_goes_on_where_the_agreement_cannot_be_kept(
+    make_raster, tiny_path, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("flair_engine.inference.fp32_check.COMPARED_PIXELS", 512)
+    path, _ = make_raster(height=90, width=90)
+    (tmp_path / "kept").write_text("no folder")
+    options = RunOptions(engine="openvino", precision="bf16", plan_cache=tmp_path / "kept")
+    report = segment(tiny_path, [path], tmp_path / "map.tif", options)
+    assert report.agreement_fp32 is not None
+    (line,) = report.notices
+    assert line.startswith("the agreement with FP32 is measured in every run: ")
+
+
 @pytest.mark.usefixtures("any_bf16")
 def test_bf16_states_its_agreement_with_fp32(make_raster, tiny_path, tmp_path):
     path, _ = make_raster(height=90, width=90)
@@ -64,29 +123,6 @@ def test_bf16_states_its_agreement_with_fp32(make_raster, tiny_path, tmp_path):
     assert f"{report.agreement_fp32:.2%} the labels of FP32 on" in report.closing_line
     assert json.loads(report.to_json())["agreement_fp32"] == report.agreement_fp32
     assert set(report.busy_s) == {"read", "infer", "compare", "write", "assemble"}
-
-
-def test_only_real_tiles_at_the_start_are_compared(monkeypatch):
-    monkeypatch.setattr(open_vino, "COMPARED_PIXELS", 48)
-    asked = []
-
-    def reference(inputs):
-        asked.append(len(inputs["image"]))
-        return {"labels": np.ones((2, 4, 4), np.uint8)}
-
-    comparison = open_vino.Fp32Check(reference)
-    assert comparison.found.pixels == 0
-    labels = np.ones((2, 4, 4), np.uint8)
-    labels[0, 0, 0] = 2
-    labels[1] = 7
-    images = np.ones((2, 1, 8, 8), np.uint8)
-    images[1] = 0  # what fills up a last batch
-    comparison.add(images, labels)
-    assert comparison.found == LabelDifference(pixels=16, different=1, lower=0)
-    for _ in range(3):
-        comparison.add(np.ones_like(images), np.ones_like(labels))
-    assert asked == [2, 2]
-    assert comparison.found == LabelDifference(pixels=48, different=1, lower=0)
 
 
 def test_close_waits_and_may_be_called_twice(tiny_path, spec):
@@ -106,7 +142,7 @@ class Core:
 
 def test_bf16_on_a_cpu_without_it_is_refused():
     with pytest.raises(EngineError, match=r"^Some CPU computes FP32, INT8 only, and .* bf16"):
-        open_vino._check_bf16(Core())
+        open_vino.check_bf16(Core())
 
 
 def test_a_device_that_is_not_the_cpu(tiny_path, spec):
@@ -114,8 +150,8 @@ def test_a_device_that_is_not_the_cpu(tiny_path, spec):
         open_backend(Request(model=tiny_path, spec=spec, device="cuda:0"), "openvino")
 
 
-@pytest.mark.parametrize("engine", ["auto", "ort"])
-def test_precision_is_for_openvino_alone(tiny_path, spec, engine):
+@pytest.mark.parametrize("engine", ["trt", "ort"])
+def test_bf16_is_for_openvino_alone(tiny_path, spec, engine):
     with pytest.raises(
         EngineError, match=f"precision bf16 is for engine openvino alone, engine {engine} comp"
     ):
@@ -151,9 +187,11 @@ def test_a_failure_in_the_runtime_is_an_inference_error(tiny_path, spec):
         def wait(self):
             raise RuntimeError("Exception from somewhere.cpp:1:\nno memory")
 
-    backend.slots[0]._infer_request = Failing()
+    slot = backend.slots[0]
+    really, slot._infer_request = slot._infer_request, Failing()
     with pytest.raises(InferenceError, match="failed on a batch of 1 tiles of 32 px: no memory"):
-        backend.slots[0].wait()
+        slot.wait()
+    slot._infer_request = really
     backend.close()
 
 

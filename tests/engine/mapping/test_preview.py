@@ -1,12 +1,10 @@
 import io
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flair_engine.errors import OutputError
 from flair_engine.mapping.picture import LegendEntry, Seen
 from flair_engine.mapping.preview import (
     BETWEEN_PX,
@@ -14,7 +12,6 @@ from flair_engine.mapping.preview import (
     VOID,
     WIDER_FONTS,
     Caption,
-    check_pillow,
     preview_png,
     round_length_m,
 )
@@ -129,10 +126,3 @@ def test_a_preview_is_known_for_ours(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "other.preview.png")
     assert not is_preview(tmp_path / "other.preview.png")
     assert not is_preview(tmp_path / "absent.preview.png")
-
-
-def test_without_pillow_the_extra_is_named(monkeypatch):
-    check_pillow()
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(OutputError, match=r"run pip install 'flair-engine\[preview\]'"):
-        check_pillow()

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from flair_engine.mapping.stac import (
     EXTENSIONS,
     MapFacts,
     acquired_span,
-    check_pystac,
     item_json,
 )
 from flair_engine.mapping.standing import is_item
@@ -234,9 +232,3 @@ def test_a_date_is_the_time_from_its_first_to_its_last_second(text, first, last)
 def test_what_is_no_date_is_refused(text):
     with pytest.raises(OutputError, match="is no day, month, year or START/END"):
         acquired_span(text)
-
-
-def test_without_pystac_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pystac", None)
-    with pytest.raises(OutputError, match=r"run pip install 'flair-engine\[stac\]'"):
-        check_pystac()

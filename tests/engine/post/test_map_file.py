@@ -54,7 +54,7 @@ def test_what_is_no_map_is_refused(tmp_path):
 
 
 def test_another_output_than_labels_is_refused(a_map):
-    with pytest.raises(SourceError, match="holds 1 bands of uint8 with nodata None, expected one"):
+    with pytest.raises(SourceError, match="holds uint8 gray with nodata 0.0, expected uint8 l"):
         open_map(a_map.with_name("map.confidence.tif")).__enter__()
 
 

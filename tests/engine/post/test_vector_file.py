@@ -126,8 +126,10 @@ def test_a_geopackage_holds_its_style(tmp_path):
     write(path)
     add_style(path, "polygons", "<qgis/>")
     with sqlite3.connect(path) as database:
-        rows = database.execute("SELECT f_table_name, styleQML, useAsDefault FROM layer_styles")
-        assert rows.fetchall() == [("polygons", "<qgis/>", 1)]
+        rows = database.execute(
+            "SELECT f_table_name, f_geometry_column, styleQML, useAsDefault FROM layer_styles"
+        )
+        assert rows.fetchall() == [("polygons", "geom", "<qgis/>", 1)]
     assert pyogrio.read_info(path, layer="polygons")["features"] == 6
     with pytest.raises(WriteError, match=r"a.gpkg: cannot be written .*already exists"):
         add_style(path, "polygons", "<qgis/>")

@@ -277,7 +277,7 @@ def test_sampled_tiles_are_tiles_of_the_grid(height, width, count):
     tiles = sample_tiles([(array_raster(image), area_of(grid, None))], count, 2)
     assert len(tiles) == min(count, total)
     for n, tile in enumerate(tiles):
-        number = n * total // count if total > count else n
+        number = (2 * n + 1) * total // (2 * count) if total > count else n
         assert (tile == cut(image, grid.tile(*divmod(number, grid.cols)))).all()
 
 
@@ -291,9 +291,18 @@ def test_tiles_are_sampled_from_all_that_is_mapped():
     for count in (3, 10, 99):
         tiles = sample_tiles(mapped, count, 1)
         assert len(tiles) == min(count, len(expected))
-        numbers = sorted({n * len(expected) // count for n in range(count)})
+        numbers = sorted({(2 * n + 1) * len(expected) // (2 * count) for n in range(count)})
         for number, tile in zip(numbers, tiles, strict=True):
             assert (tile == expected[number]).all()
+
+
+def test_tiles_without_a_valid_pixel_are_not_sampled():
+    valid_hw = np.zeros((300, 300), bool)
+    valid_hw[-1, -1] = True
+    layer = BlockLayer(noise(1, 300, 300), (32, 48), valid_hw=valid_hw)
+    raster = raster_of(300, 300, Product(bands=slice(0, 1), layers=[layer]))
+    grid = Grid(height=300, width=300, tile_px=64, margin_px=4)
+    assert len(sample_tiles([(raster, area_of(grid, None))], 99, 1)) == 1
 
 
 @pytest.mark.parametrize("canvases", [2, 3])

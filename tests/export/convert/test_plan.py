@@ -22,11 +22,10 @@ def test_images_of_other_bands_are_refused_before_anything_is_built(exported, ma
         prebuild_plan(exported, options, print, print)
 
 
-def test_tiles_to_judge_on_are_spread_over_the_images(rgb, make_raster, monkeypatch):
-    monkeypatch.setattr(plan, "TILES", 4)
+def test_tiles_to_judge_on_are_spread_over_the_images(rgb, make_raster):
     spec = small_spec(rgb)
     images = [make_raster(name, height=64, width=64, bands=3) for name in ("a.tif", "b.tif")]
-    tiles = plan._tiles(spec, [path for path, _ in images])
+    tiles = plan._tiles(spec, [path for path, _ in images], 4)
     assert len(tiles) == 4
     for tile, (_, image) in zip(tiles[::2], images, strict=True):
         np.testing.assert_array_equal(tile[:, 8:, 8:], image[:, :24, :24])

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flair_engine.agreement import Agreement, compare, in_fp32, noise_tiles
+from flair_engine.agreement import TILES, Agreement, compare, in_fp32, noise_tiles
 from flair_engine.errors import EngineError, InferenceError, PlanError
 from flair_engine.inference.gpu.cuda import Device, device_index
 from flair_engine.inference.gpu.plan import (
@@ -25,13 +25,13 @@ from flair_engine.inference.gpu.plan_cache import (
     PlanCache,
     PlanFacts,
     PlanKey,
-    sha256_of,
 )
 from flair_engine.inference.gpu.slots import CUDA_BATCH
 from flair_engine.inference.gpu.tensor_rt import TrtBackend
 from flair_engine.inference.onnx_runtime import open_session
 from flair_engine.inference.stream import stream
 from flair_engine.manifest import INPUT_NAME
+from flair_engine.model_file import model_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -83,7 +83,7 @@ def _wanted(request: Request, device: Device) -> _Wanted:
         tactic_sources=request.tactic_sources,
     )
     key = PlanKey(
-        onnx_sha256=sha256_of(request.model),
+        onnx_sha256=model_sha256(request.model),
         tensorrt=str(trt.__version__),
         gpu=device.name,
         compute_capability=device.compute_capability,
@@ -186,12 +186,13 @@ def _judge_and_keep(wanted: _Wanted, backend: TrtBackend, plan: bytes, built_s: 
 def _agreement(wanted: _Wanted, backend: TrtBackend) -> Agreement:
     """Compare the labels of the plan with FP32 on tiles of the raster, or on noise."""
     request = wanted.request
-    tiles = noise_tiles(request.spec) if request.samples is None else request.samples()
+    images = request.samples(TILES) if request.samples is not None else ()
+    tiles = images or noise_tiles(request.spec)
     request.status(f"comparing the plan with FP32 on {len(tiles)} tiles")
     found = [labels_hw.copy() for labels_hw in _labels_of(backend, tiles)]
     agreement = compare(
         request.spec,
-        "noise" if request.samples is None else "images",
+        "images" if images else "noise",
         zip(_reference_labels(wanted, tiles), found, strict=True),
     )
     backend.forget_busy()

@@ -34,6 +34,7 @@ class OrtCudaBackend:
 
     engine = "ort"
     difference_fp32: LabelDifference | None = None
+    measured_fp32: str | None = None
 
     def __init__(self, request: Request) -> None:
         self._device = Device(device_index(request.device or "cuda:0"))

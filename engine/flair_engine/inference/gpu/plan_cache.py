@@ -8,11 +8,8 @@ each file: it has to be a file, no link, of this user or root, that nobody else 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import stat
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,12 +20,12 @@ from flair_engine.agreement import Agreement
 from flair_engine.bounded_json import parse
 from flair_engine.durable import write_whole
 from flair_engine.errors import EngineError
-from flair_engine.system import (
-    cache_folder,
-    open_no_follow,
-    others_may_replace,
-    others_may_write,
-    owner_is_trusted,
+from flair_engine.inference.kept import (
+    SIDECAR_BYTES,
+    DistrustedError,
+    not_used,
+    own_folder,
+    read_own,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 PLAN_SCHEMA = 2
 """Raised with any change of a sidecar's fields or their meaning; a plan with a sidecar of another
 schema, or of none, is built again."""
-SIDECAR_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,10 +103,6 @@ class NoPlan:
     """For people, as the end of a sentence."""
 
 
-class DistrustedError(Exception):
-    """A file in the cache that somebody else may have made; said for people."""
-
-
 class PlanCache:
     """Plans in `folder`, which is made if need be.
 
@@ -118,13 +110,13 @@ class PlanCache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = _own_folder(folder)
+        self.folder = own_folder(folder)
 
     def find(self, key: PlanKey) -> CachedPlan | NoPlan:
         """Return the plan for `key`, or why there is none."""
         sidecar, path = self._path(key, ".json"), self._path(key, ".plan")
         try:
-            description = parse(_read(sidecar), largest_bytes=SIDECAR_BYTES)
+            description = parse(read_own(sidecar), largest_bytes=SIDECAR_BYTES)
             if description.get("schema") != PLAN_SCHEMA:
                 return NoPlan(why=f"{sidecar} was made by another version of flair-engine")
             difference = key.difference(description["key"])
@@ -133,17 +125,17 @@ class PlanCache:
         except FileNotFoundError:
             return NoPlan(why=self._nearest(key))
         except (DistrustedError, OSError) as error:
-            return NoPlan(why=_not_used(sidecar, error))
+            return NoPlan(why=not_used(sidecar, error))
         except (ValueError, KeyError, TypeError, AttributeError):
             return NoPlan(why=f"{sidecar} is damaged")
         if difference:
             return NoPlan(why=f"{sidecar} is of another plan ({difference})")
         try:
-            plan = _read(path)
+            plan = read_own(path)
         except FileNotFoundError:
             return NoPlan(why=f"{sidecar} has no plan beside it")
         except (DistrustedError, OSError) as error:
-            return NoPlan(why=_not_used(path, error))
+            return NoPlan(why=not_used(path, error))
         if _sha256(plan) != plan_sha256:
             return NoPlan(why=f"{path} is truncated or changed (SHA-256 differs)")
         return CachedPlan(plan=plan, facts=facts)
@@ -166,7 +158,7 @@ class PlanCache:
     def timings(self, key: PlanKey) -> bytes:
         """Return the timing cache of the key's release and GPU; empty where none is to be used."""
         try:
-            return _read(self._timings(key))
+            return read_own(self._timings(key))
         except (DistrustedError, OSError):
             return b""
 
@@ -220,16 +212,6 @@ class PlanCache:
             ) from error
 
 
-def default_folder() -> Path:
-    """Return `flair-engine/plans` in the user's cache folder. Raises OSError without a home."""
-    return cache_folder() / "flair-engine" / "plans"
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    return _sha256(path.read_bytes())
-
-
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -237,73 +219,6 @@ def _sha256(content: bytes) -> str:
 def _key_in(sidecar: Path) -> dict[str, Any]:
     """Return the key in a sidecar, empty where it cannot be read."""
     try:
-        return dict(parse(_read(sidecar), largest_bytes=SIDECAR_BYTES)["key"])
+        return dict(parse(read_own(sidecar), largest_bytes=SIDECAR_BYTES)["key"])
     except (DistrustedError, OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _read(path: Path) -> bytes:
-    """Return the bytes of a file that nobody but this user and root can have made.
-
-    What is checked is the file that is read, whatever its name stands for meanwhile. Raises
-    DistrustedError, FileNotFoundError, OSError.
-    """
-    try:
-        descriptor = open_no_follow(path)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise DistrustedError("is a symbolic link") from error
-        raise
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise DistrustedError("is no regular file")
-        if not owner_is_trusted(status):
-            raise DistrustedError(f"belongs to user {status.st_uid}")
-        if others_may_write(status):
-            raise DistrustedError(f"can be written by others (mode {_mode(status)})")
-        return file.read()
-
-
-def _not_used(path: Path, error: DistrustedError | OSError) -> str:
-    """Say why a file is not used, as the end of a sentence."""
-    if isinstance(error, OSError):
-        return f"{path} cannot be read ({error.strerror or error})"
-    return f"{path} {error}, and plans can hold code"
-
-
-def _mode(status: os.stat_result) -> str:
-    return f"{stat.S_IMODE(status.st_mode):o}"
-
-
-def _own_folder(given: Path | None) -> Path:
-    """Make a folder where it is absent, and refuse one in which others could place a plan."""
-    try:
-        folder = given or default_folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-        above = dict.fromkeys((*folder.absolute().parents, *folder.resolve().parents))
-        parents = {parent: parent.stat() for parent in above}
-    except OSError as error:
-        raise EngineError(
-            f"{given or 'plans'}: the folder for plans cannot be made ({error.strerror})",
-            "give a writable folder with --plan-cache",
-        ) from error
-    if not owner_is_trusted(status):
-        raise EngineError(
-            f"{folder}: belongs to user {status.st_uid}, not to you, and plans can hold code",
-            "give a folder of your own with --plan-cache",
-        )
-    if others_may_write(status):
-        raise EngineError(
-            f"{folder}: others can write to it (mode {_mode(status)}), and plans can hold code",
-            f"run chmod go-w {folder}, or give another folder with --plan-cache",
-        )
-    for parent, status in parents.items():
-        if others_may_replace(status):
-            raise EngineError(
-                f"{folder}: lies in {parent}, where everybody can put another in its place "
-                f"(mode {_mode(status)}), and plans can hold code",
-                "give a folder elsewhere with --plan-cache",
-            )
-    return folder

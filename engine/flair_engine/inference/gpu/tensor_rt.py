@@ -53,6 +53,7 @@ class TrtBackend:
         self.spec = spec
         self.precision = spec.precision
         self.difference_fp32: LabelDifference | None = None
+        self.measured_fp32: str | None = None
         """Of the images the plan was judged on."""
         self.batch = batch
         self.device = f"cuda:{device.index}"

@@ -11,14 +11,12 @@ import pytest
 
 from flair_engine.agreement import Agreement
 from flair_engine.errors import EngineError
-from flair_engine.inference.gpu import plan_cache
 from flair_engine.inference.gpu.plan_cache import (
     CachedPlan,
     NoPlan,
     PlanCache,
     PlanFacts,
     PlanKey,
-    default_folder,
 )
 
 KEY = PlanKey(
@@ -191,14 +189,6 @@ def test_a_second_builder_waits_says_so_and_finds_the_plan(cache):
     assert other.wait(10) == 0
 
 
-def test_the_default_folder_follows_the_specification(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_folder() == tmp_path / "flair-engine" / "plans"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_folder() == tmp_path / ".cache" / "flair-engine" / "plans"
-
-
 def test_the_sidecar_can_be_read(cache):
     path = cache.store(KEY, b"plan", FACTS)
     description = json.loads(path.with_suffix(".json").read_text())
@@ -226,15 +216,6 @@ def test_plans_are_nobody_elses_to_write_whatever_the_umask(tmp_path):
         os.umask(before)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "plans").iterdir()}
     assert modes == {0o600}
-
-
-def test_a_folder_where_the_user_has_no_home(monkeypatch):
-    def no_home():
-        raise OSError(2, "the user has no home folder")
-
-    monkeypatch.setattr("flair_engine.inference.gpu.plan_cache.cache_folder", no_home)
-    with pytest.raises(EngineError, match=r"cannot be made \(the user has no home .*--plan-cache"):
-        PlanCache()
 
 
 def open_to_all(path):
@@ -315,21 +296,6 @@ def test_what_another_sidecar_says_counts_only_where_it_is_trusted(cache):
     assert cache.find(replace(KEY, gpu="other")).why == "there is none yet"
 
 
-def test_the_file_that_is_checked_is_the_file_that_is_read(cache, monkeypatch):
-    """Its name stands for another file as soon as it is open."""
-    path = cache.store(KEY, b"plan", FACTS)
-    really = os.fstat
-
-    def swap(descriptor):
-        path.unlink(missing_ok=True)
-        path.write_bytes(b"another")
-        return really(descriptor)
-
-    found = plan_cache._read(path)
-    monkeypatch.setattr("os.fstat", swap)
-    assert plan_cache._read(path) == found == b"plan"
-
-
 @pytest.mark.parametrize(("mode", "refused"), [(0o777, True), (0o1777, False), (0o775, False)])
 def test_a_folder_below_one_that_everybody_may_write(tmp_path, mode, refused):
     above = tmp_path / "above"
@@ -348,7 +314,6 @@ def test_a_folder_below_one_that_everybody_may_write(tmp_path, mode, refused):
 
 def test_where_users_have_no_numbers_modes_and_owners_say_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.platform", "win32")
-    monkeypatch.setattr(plan_cache, "cache_folder", None)  # the folder is given
     tmp_path.chmod(0o777)
     cache = PlanCache(tmp_path / "plans")
     open_to_all(cache.store(KEY, b"plan", FACTS))

@@ -45,6 +45,8 @@ ROOMS = {
             "pace",
             "crs",
             "option_groups",
+            "window_index",
+            "core_mask",
         },
         {"reading", "inference", "mapping"},
         {"work", "post"},

@@ -15,7 +15,7 @@ import numpy as np
 
 from flair_engine.checking import check_job, check_model_name, check_run
 from flair_engine.errors import EngineError, SourceError
-from flair_engine.grid import area_of
+from flair_engine.grid import whole_area
 from flair_engine.inference.choose import load
 from flair_engine.inference.labelling import label_strips
 from flair_engine.manifest import label_values, output_bands, read_model_spec, tile_grid
@@ -205,7 +205,7 @@ class Model(AbstractContextManager["Model"]):
         """Return every output of the model for a checked image."""
         raster = array_raster(image_bhw)
         grid = tile_grid(self.spec, raster)
-        whole = area_of(grid, None)
+        whole = whole_area(grid)
         strips = read_strips(
             raster, whole, whole.rows, threads=self._threads, counter=ReadCounter()
         )

@@ -13,9 +13,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flair_engine.grid import Window, WindowIndex
+from flair_engine.grid import Window
 from flair_engine.overwriting import on_disk
 from flair_engine.provenance import fingerprint
+from flair_engine.window_index import WindowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

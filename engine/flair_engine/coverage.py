@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flair_engine.grid import LARGEST_TILE_PX, TILE_STEP_PX, WindowIndex, bounds, ceil_div, cut_to
+from flair_engine.grid import LARGEST_TILE_PX, TILE_STEP_PX, bounds, ceil_div, cut_to
 from flair_engine.manifest import output_bands, tile_grid
 from flair_engine.mapping.standing import kept_styles
 from flair_engine.mapping.targets import Target, targets_per_input
@@ -14,13 +14,13 @@ from flair_engine.reading.area import area_shapes, touched_cores, touches_nothin
 from flair_engine.reading.clip import clip_to
 from flair_engine.reading.schedule import panels as panels_of
 from flair_engine.reading.sheets import covered_areas
+from flair_engine.window_index import WindowIndex
 from flair_engine.work import Panel, SheetTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    import numpy as np
-
+    from flair_engine.core_mask import CoreMask
     from flair_engine.grid import Cores, Window
     from flair_engine.manifest import ModelSpec, Sized
     from flair_engine.options import Job
@@ -59,7 +59,7 @@ def planned(
             selected = wanted.cores(sheet, area)
             if selected is not None and not selected.any():
                 continue
-            cores = area if selected is None else cut_to(area, selected)
+            cores = area if selected is None else cut_to(area, selected.by_row(), selected.by_col())
             cut = panels_of(cores, sheet.raster, memory_mib * 2**20, bands)
             panels += _panels(sheet, area, wanted.clip, selected, cut, first=len(panels))
     targets = _targets(job, spec, opened, panels, within) if panels else []
@@ -125,12 +125,12 @@ class _Wanted:
     clip: Clip | None
     """None where the cores that shapes touch are mapped whole."""
 
-    def cores(self, sheet: Sheet, area: Cores) -> np.ndarray | None:
-        """Return bool [rows, cols] of the cores of an area that are labelled, None for all."""
+    def cores(self, sheet: Sheet, area: Cores) -> CoreMask | None:
+        """Return the cores of an area that are labelled, None for all."""
         if self.shapes is None:
             return None
         touched = touched_cores(self.shapes, sheet.pixel_grid, area)
-        return touched if self.clip is None else touched & self.clip.meeting(area)
+        return touched if self.clip is None else touched.within(*self.clip.meeting(area))
 
 
 def _wanted(job: Job, sheet: Sheet, tell: Callable[[str], None]) -> _Wanted:
@@ -145,7 +145,7 @@ def _panels(
     sheet: Sheet,
     area: Cores,
     clip: Clip | None,
-    selected: np.ndarray | None,
+    selected: CoreMask | None,
     cut: Sequence[Cores],
     first: int,
 ) -> Iterator[Panel]:
@@ -155,7 +155,7 @@ def _panels(
         if selected is not None:
             rows = slice(panel.rows.start - area.rows.start, panel.rows.stop - area.rows.start)
             cols = slice(panel.cols.start - area.cols.start, panel.cols.stop - area.cols.start)
-            here = selected[rows, cols]
+            here = selected.cut(rows, cols)
         yield Panel(number=number, sheet=sheet, cores=panel, selected=here, clip=clip)
 
 
@@ -204,8 +204,5 @@ def _shows(panel: Panel, window: Window) -> bool:
     first_row, first_col = window.top // size - rows.start, window.left // size - cols.start
     stop_row = ceil_div(window.bottom, size) - rows.start
     stop_col = ceil_div(window.right, size) - cols.start
-    return bool(
-        panel.selected[
-            max(0, first_row) : max(0, stop_row), max(0, first_col) : max(0, stop_col)
-        ].any()
-    )
+    here = slice(max(0, first_row), max(0, stop_row)), slice(max(0, first_col), max(0, stop_col))
+    return panel.selected.cut(*here).any()

@@ -52,6 +52,8 @@ def same_crs(one: CRS | None, other: CRS | None) -> bool:
     Some delivered files carry the projection's parameters without authority or datum, others
     (LOCAL_CS) its name alone.
     """
+    if one is other:
+        return True
     if not one or not other:
         return not one and not other
     if is_local(one) and is_local(other):  # GDAL takes all of them for equal

@@ -126,7 +126,7 @@ def _digest(panels: Sequence[Panel]) -> str:
         for number, col in enumerate(panel.cores.cols):
             found.update(repr((panel.cores.rows, col)).encode())
             if panel.selected is not None:
-                found.update(panel.selected[:, number].tobytes())
+                found.update(panel.selected.column(number).tobytes())
     clips = {id(panel.clip): panel.clip for panel in panels if panel.clip is not None}
     for digest in sorted(clip.digest for clip in clips.values()):
         found.update(digest.encode())

@@ -11,8 +11,8 @@ import rasterio
 
 from flair_engine.errors import WriteError, first_line
 from flair_engine.gdal import GDAL_ERRORS
-from flair_engine.grid import WindowIndex
 from flair_engine.mapping.targets import output_path
+from flair_engine.window_index import WindowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

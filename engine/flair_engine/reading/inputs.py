@@ -8,6 +8,8 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import rasterio
+
 from flair_engine.crs import same_crs
 from flair_engine.errors import SourceError
 from flair_engine.grid import Window
@@ -233,8 +235,9 @@ def _check_sampling(products: Sequence[Given], gsd_m: float, options: ReadOption
     if options.gsd_m:
         _check_alike(products, options.gsd_m)
         return
-    for product in products:
-        for info in product.infos if product.name in IMAGES else ():
+    images = [info for p in products if p.name in IMAGES for info in p.infos]
+    with rasterio.Env.from_defaults():  # once, not for each file
+        for info in images:
             # Without a CRS it cannot be told, nor be put beside the others: refused there.
             if info.crs or info is products[0].infos[0]:
                 size_m = sampling_m(info, gsd_m=gsd_m)

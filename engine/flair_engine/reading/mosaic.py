@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flair_engine.grid import Window, WindowIndex, bounds
+from flair_engine.grid import Window, bounds
 from flair_engine.reading.layers import Pixels
+from flair_engine.window_index import WindowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence, Set

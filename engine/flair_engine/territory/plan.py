@@ -8,13 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from flair_engine import provenance
 from flair_engine.checking import check_job
 from flair_engine.coverage import planned
 from flair_engine.errors import OutputError, SourceError, WriteError
-from flair_engine.grid import MAP_BLOCK_PX, Window, WindowIndex, ceil_div
+from flair_engine.grid import MAP_BLOCK_PX, Window, ceil_div
 from flair_engine.manifest import read_model_spec, tile_grid
 from flair_engine.mapping.creation import creation_options
 from flair_engine.model_file import model_sha256
@@ -32,6 +30,7 @@ from flair_engine.territory.plan_file import (
     write_plan,
 )
 from flair_engine.version import __version__
+from flair_engine.window_index import WindowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -235,7 +234,5 @@ def _touched(panels: Sequence[Panel], cores: int) -> set[tuple[int, int]]:
                 for col in range(cols.start // cores, ceil_div(cols.stop, cores))
             }
             continue
-        i, j = np.nonzero(panel.selected)
-        places = np.unique(np.stack([(i + rows.start), (j + cols.start)]) // cores, axis=1)
-        found |= set(map(tuple, places.T.tolist()))
+        found.update(panel.selected.tiles((rows.start, cols.start), cores))
     return found

@@ -7,15 +7,15 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from flair_engine import provenance
 from flair_engine.errors import ManifestError, SourceError
+from flair_engine.grid import Window
 from flair_engine.model_file import model_sha256
 from flair_engine.options import Inputs
 from flair_engine.reading.frame import Excerpt
 from flair_engine.reading.warp import WARP_PX
 from flair_engine.territory.plan_file import edges, frame_fields
+from flair_engine.window_index import WindowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ class Sight:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         tile_px = plan.settings["geometry"][0]
-        self._edges = {p: _reaching(files, tile_px) for p, files in plan.files.items()}
+        self._index = {p: WindowIndex(_reaching(files, tile_px)) for p, files in plan.files.items()}
         self._common = json.dumps(_common(plan), sort_keys=True)
 
     def numbers(self, part: JobPart) -> dict[str, tuple[int, ...]]:
@@ -41,13 +41,7 @@ class Sight:
         Of a product that it sees nothing of the first file stands for all: it is none the less
         given.
         """
-        window = part.window
-        found = {}
-        for product, (top, bottom, left, right) in self._edges.items():
-            met = (top < window.bottom) & (bottom > window.top)
-            met &= (left < window.right) & (right > window.left)
-            found[product] = tuple(np.flatnonzero(met).tolist()) or (0,)
-        return found
+        return {p: tuple(index.meeting(part.window)) or (0,) for p, index in self._index.items()}
 
     def files(self, part: JobPart) -> Iterator[tuple[str, PlannedFile]]:
         """Yield product and file of what a part sees."""
@@ -92,16 +86,23 @@ class Sight:
             )
 
 
-def _reaching(files: Sequence[PlannedFile], tile_px: int) -> tuple[np.ndarray, ...]:
-    """Return the edges of what files can be seen from: tops, bottoms, lefts and rights.
+def _reaching(files: Sequence[PlannedFile], tile_px: int) -> list[Window]:
+    """Return where files can be seen from.
 
     A tile's width around a part is what tiles reach beyond a core, and what is mirrored; what is
     warped is warped in whole blocks.
     """
-    top, left, height, width = np.array([edges(file.window) for file in files]).T
-    warped = np.array([file.warped_px or 0 for file in files])
-    reach = tile_px + np.where(warped > 0, max(WARP_PX) + KERNEL_PX * warped, 0)
-    return top - reach, top + height + reach, left - reach, left + width + reach
+    warped = max(WARP_PX)
+    reach = [tile_px + (warped + KERNEL_PX * f.warped_px if f.warped_px else 0) for f in files]
+    return [
+        Window(
+            top=file.window.top - px,
+            left=file.window.left - px,
+            height=file.window.height + 2 * px,
+            width=file.window.width + 2 * px,
+        )
+        for file, px in zip(files, reach, strict=True)
+    ]
 
 
 def _common(plan: Plan) -> dict[str, Any]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from flair_engine import bounded_json
 from flair_engine.api import Model
 from flair_engine.durable import write_whole
 from flair_engine.errors import (
@@ -25,10 +23,10 @@ from flair_engine.mapping.published import sha256_of
 from flair_engine.mapping.standing import gdal_sidecars, style_of
 from flair_engine.mapping.targets import journal_folder, output_path
 from flair_engine.options import Job, Listener, MapOptions
-from flair_engine.provenance import EngineFacts
 from flair_engine.report import now
 from flair_engine.run import run
 from flair_engine.territory.claim import Claim
+from flair_engine.territory.engine import check_engine
 from flair_engine.territory.seeing import Sight
 from flair_engine.territory.state import (
     PARTS,
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from flair_engine.inference.base import Backend
     from flair_engine.options import OnError
     from flair_engine.report import Report
     from flair_engine.territory.plan_file import JobPart, Plan
@@ -58,7 +55,6 @@ PAUSES_S = (5.0, 30.0)
 comes back."""
 POLL_S = 1.0
 """Seconds between looks at a part that another process is at work on."""
-ENGINE_FILE = "engine.json"
 
 
 class PartError(FlairError):
@@ -178,7 +174,7 @@ class Worker:
         )
         _clear(job, self.sight.key(part), model.spec.outputs)
         with model.in_turn() as backend:
-            _settle(plan, backend)
+            check_engine(plan, backend)
             report = run(job, self._heard(claim), excerpt=excerpt, backend=backend)
         claim.check()
         return self._publish(part, job, report, model.spec.outputs)
@@ -278,26 +274,6 @@ def _as_flair_error(error: Exception) -> FlairError:
         return error
     said = " ".join(str(error).split())[:500]
     return PartError(f"failed with {type(error).__name__}: {said}", "see where with --debug")
-
-
-def _settle(plan: Plan, backend: Backend) -> None:
-    """Raise EngineError unless the engine is that of the parts before; the first settles it."""
-    path = plan.folder / ENGINE_FILE
-    facts = asdict(EngineFacts.of(backend))
-    try:
-        if not path.exists():
-            write_whole(path, json.dumps(facts).encode())
-        settled = bounded_json.load(path)
-    except (OSError, ValueError) as error:
-        raise WriteError(f"{path}: cannot be used ({error})", "delete it") from error
-    if settled != facts:
-        raise EngineError(
-            f"parts were made by {settled['description']} ({settled['precision']}, batch "
-            f"{settled['batch']}), this machine has {facts['description']} "
-            f"({facts['precision']}, batch {facts['batch']})",
-            "make all parts with one engine: name --engine, --device, --batch and --threads at "
-            "flair-job plan",
-        )
 
 
 def _key_note(job: Job) -> Path:

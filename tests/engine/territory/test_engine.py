@@ -51,7 +51,7 @@ def test_auto_is_chosen_and_judged_once_for_all_parts(
     differ(at_plan)
     row = str(territory.tiles / "t0*.tif")
     made = plan(tiny_path, row, tmp_path / "job", AUTO, part_px=512)
-    assert len(made.parts) == 3
+    assert len(made.parts) == 4
     expected = RunOptions(engine="openvino", device="cpu", precision=precision, batch=1, threads=1)
     assert made.run == read_plan(made.folder).run == expected
     assert made.engine.precision == precision

@@ -66,7 +66,7 @@ class PartError(FlairError):
 class Worker:
     """Maps parts of a plan with one model, which is loaded for the first of them.
 
-    `on_error` is taken instead of the plan's. Use it in a `with`.
+    `on_error` and `device` are taken instead of the plan's. Use it in a `with`.
     """
 
     def __init__(
@@ -75,12 +75,14 @@ class Worker:
         *,
         model: Model | None = None,
         on_error: OnError | None = None,
+        device: str | None = None,
         listener: Listener | None = None,
         pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
         self.plan = plan
         self.sight = Sight(plan)
         self._read = replace(plan.read, on_error=on_error or plan.read.on_error)
+        self._run = replace(plan.run, device=device or plan.run.device)
         self._model, self._own = model, model is None
         self._listener = listener or Listener()
         self._pauses_s = pauses_s
@@ -91,7 +93,13 @@ class Worker:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._unload()
+        self.close()
+
+    def close(self) -> None:
+        """Free the model, where it is the worker's own; the next part loads it again."""
+        if self._own and self._model is not None:
+            self._model.close()
+            self._model = None
 
     def done(self, part: JobPart) -> PartRecord | None:
         """Return the record of a part that is done, None where it is not."""
@@ -135,22 +143,17 @@ class Worker:
         except (BusyError, EngineError):  # nothing is wrong with the part
             raise
         except Exception as error:  # noqa: BLE001  noted, whatever it is
-            failed = _as_flair_error(error)
+            failed = unforeseen(error)
         if isinstance(failed, InferenceError):  # a runtime that has failed may do so for ever
-            self._unload()
+            self.close()
         claim.check()
         failure = Failure(reason=str(failed), exit_code=failed.exit_code, tries=tries, at=now())
         write_record(failure_of(self.plan, part), failure)
         return failed
 
-    def _unload(self) -> None:
-        if self._own and self._model is not None:
-            self._model.close()
-            self._model = None
-
     def _loaded(self) -> Model:
         if self._model is None:
-            self._model = Model(self.plan.model, self.plan.run)
+            self._model = Model(self.plan.model, self._run)
         return self._model
 
     def _attempt(self, part: JobPart, claim: Claim) -> PartRecord:
@@ -238,10 +241,12 @@ def run_parts(
 ) -> Iterator[tuple[JobPart, PartRecord | FlairError]]:
     """Map parts in their order; yield each with its record, or with the error it ended with.
 
-    Those that other processes are at work on come last. One that fails does not stop the others.
+    Those that other processes are at work on come last, after those whose process has died: if it
+    is the part that ends processes, the others are done by then. One that fails does not stop the
+    others.
     """
     busy = []
-    for part in parts:
+    for part in sorted(parts, key=lambda part: claim_of(worker.plan, part).exists()):
         found = _or_error(lambda part: _unless_busy(worker.run_now, part), part)
         if found is None:
             busy.append(part)
@@ -269,7 +274,8 @@ def _or_error(run_one: Callable[[JobPart], T], part: JobPart) -> T | FlairError:
         return error
 
 
-def _as_flair_error(error: Exception) -> FlairError:
+def unforeseen(error: BaseException) -> FlairError:
+    """Return an error as it is noted of a part: of one that nobody has foreseen what it says."""
     if isinstance(error, FlairError):
         return error
     said = " ".join(str(error).split())[:500]

@@ -134,9 +134,11 @@ class _Tasks:
         self._number += 1
 
     def ended(self) -> Iterator[tuple[JobPart, Any]]:
-        """Yield part and reference of each task that has ended, until nothing is left to do."""
+        """Yield part and reference of each task that has ended, until nothing is left."""
         while self._due or self._flying:
-            while self._due and len(self._flying) < IN_FLIGHT and self._due[0][0] <= _clock():
+            while (
+                self._due and len(self._flying) < IN_FLIGHT and self._due[0][0] <= time.monotonic()
+            ):
                 part = heapq.heappop(self._due)[-1]
                 self._flying[self._submit(part)] = part
             if not self._flying:
@@ -146,9 +148,9 @@ class _Tasks:
             for reference in ended:
                 yield self._flying.pop(reference), reference
 
-
-def _clock() -> float:
-    return time.monotonic()
+    def _is_one_due(self) -> bool:
+        due = bool(self._due) and self._due[0][0] <= time.monotonic()
+        return due and len(self._flying) < IN_FLIGHT
 
 
 class _Death(str):

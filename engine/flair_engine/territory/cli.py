@@ -239,19 +239,35 @@ def status(folder: Path, as_json: bool, **_given: Any) -> None:
     "--allow-missing", is_flag=True, help="Leave out what is not there, with exit code 3."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output of flair-engine.")
+@click.option(
+    "--shard", callback=shard_of, metavar="I/N", help="Of a folder every N-th map alone, from the "
+    "I-th."
+)  # fmt: skip
 @options(TALKING)
 def finish(
-    folder: Path, output: Path, allow_missing: bool, overwrite: bool, quiet: bool, **_given: Any
+    folder: Path,
+    output: Path,
+    allow_missing: bool,
+    overwrite: bool,
+    shard: tuple[int, int] | None,
+    quiet: bool,
+    **_given: Any,
 ) -> int:
-    """Put the parts together as OUT.vrt, OUT.tif, or of --per-input a folder of maps."""
+    """Put the parts together as OUT.vrt, as OUT.tif, or as a folder of maps and a VRT over it.
+
+    The maps of a folder are those of the inputs, if planned so, else of the parts.
+    """
     done = put_together(
         read_plan(folder),
         output,
         allow_missing=allow_missing,
         overwrite=overwrite,
+        shard=shard,
         listener=_listener(quiet),
     )
-    if not quiet:
+    if shard and not quiet:
+        say(f"{output}: {len(done.outputs):,} maps of shard {shard[0]}/{shard[1]}", PROGRAM)
+    elif not quiet:
         for name, area in sorted(done.hectares_by_class.items(), key=lambda pair: -pair[1]):
             say(f"{name}: {hectares_said(area)} ha", PROGRAM)
         maps = f"{len(done.outputs):,} maps in {output}" if len(done.outputs) > 1 else f"{output}"

@@ -90,6 +90,7 @@ ONLY_IN = {
         "tensorrt": ("inference/gpu/",),
         "onnxruntime": ("inference/",),
         "openvino": ("inference/",),
+        "ray": ("territory/ray.py",),
         "rasterio": ("reading/", "mapping/", "post/", "gdal.py", "crs.py"),
         "pyogrio": ("reading/area.py", "post/"),
         "shapely": ("reading/area.py", "reading/clip.py", "post/"),

@@ -34,6 +34,8 @@ CGROUPS = Path("/sys/fs/cgroup")
 PROCESSES = Path("/proc")
 BOOT_ID = PROCESSES / "sys/kernel/random/boot_id"
 PID_NAMESPACE = PROCESSES / "self/ns/pid"
+ENDED = ("Z", "X")
+"""States of a process that is over: proc(5)."""
 OWN_CGROUPS = Path("/proc/self/cgroup")
 MEMORY_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -257,8 +259,18 @@ def process_place() -> str:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether there is a process of a number, where `process_place` is known."""
-    return (PROCESSES / str(pid)).exists()
+    """Return whether there is a process of a number, where `process_place` is known.
+
+    One that has ended, and whose parent has not asked how, is none.
+    """
+    try:
+        os.kill(pid, 0)
+        state = (PROCESSES / str(pid) / "stat").read_text("utf-8").rpartition(")")[2].split()[0]
+    except PermissionError:  # of another user, who may hide more
+        return True
+    except (OSError, IndexError):
+        return False
+    return state not in ENDED
 
 
 def address_space_bytes() -> int | None:

@@ -410,9 +410,18 @@ def test_processes_that_see_one_another_share_a_place(monkeypatch, tmp_path):
     assert system.process_place() == ""
 
 
-def test_processes_run_or_do_not():
+def test_processes_run_or_do_not(monkeypatch):
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert system.is_running(child.pid)
-    child.communicate(b"\n")
+    child.stdin.close()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not system.is_running(child.pid), "it has ended, and nobody has asked how"
+    child.wait()
     assert not system.is_running(child.pid)
     assert system.is_running(os.getpid())
+    monkeypatch.setattr(os, "kill", refuse)
+    assert system.is_running(1), "of another user"
+
+
+def refuse(*_given):
+    raise PermissionError

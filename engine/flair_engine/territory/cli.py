@@ -30,11 +30,11 @@ from flair_engine.territory.plan import PART_EDGE_PX
 from flair_engine.territory.plan import plan as make_plan
 from flair_engine.territory.plan_file import read_plan
 from flair_engine.territory.progress import progress_of
-from flair_engine.territory.state import StateName, states
+from flair_engine.territory.state import StateName, is_failed, states
 from flair_engine.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from flair_engine.territory.plan_file import JobPart, Plan
     from flair_engine.territory.state import PartRecord
@@ -126,40 +126,82 @@ def shard_of(
     type=click.Choice(get_args(OnError)),
     help="Instead of what the job was planned with.",
 )
+@click.option("--failed", is_flag=True, help="Only the parts that have failed.")
+@click.option(
+    "--workers",
+    type=click.Choice(["ray"]),
+    help="Processes of Ray at work on all of them, instead of this one.",
+)
+@click.option("--address", metavar="HOST:PORT", help="Head of a running Ray; default: one here.")
+@click.option(
+    "--gpus-per-worker", type=float, help="Of a job for GPUs, less than 1 to share one; default: 1."
+)
 @options(TALKING)
 def part(
     folder: Path,
     shard: tuple[int, int] | None,
     only: tuple[str, ...],
-    on_error: OnError | None,
+    failed: bool,
     quiet: bool,
-    **_given: Any,
+    **given: Any,
 ) -> int:
-    """Map the parts that are not done yet: all, those of a shard, or those named."""
+    """Map the parts that are not done yet: all, those of a shard, named ones, failed ones."""
     job = read_plan(folder)
-    parts = _chosen(job, shard, only)
-    with Worker(job, on_error=on_error, listener=_listener(quiet)) as worker:
-        failed = skipped = 0
-        for done, (each, found) in enumerate(run_parts(worker, parts), 1):
-            if isinstance(found, FlairError):
-                failed += 1
-                click.echo(f"{PROGRAM}: {each.id} failed: {found}", err=True)
-                continue
-            skipped += found.skipped_blocks
-            if not quiet:
-                say(f"{each.id}: {_said(found)} ({done} of {len(parts)})", PROGRAM)
-    if failed:
+    parts = _chosen(job, shard, only, failed=failed)
+    failures = skipped = 0
+    for done, (each, found) in enumerate(_made(job, parts, _listener(quiet), **given), 1):
+        if isinstance(found, FlairError):
+            failures += 1
+            click.echo(f"{PROGRAM}: {each.id} failed: {found}", err=True)
+            continue
+        skipped += found.skipped_blocks
+        if not quiet:
+            say(f"{each.id}: {_said(found)} ({done} of {len(parts)})", PROGRAM)
+    if failures:
         return FAILED
     return SKIPPED if skipped else 0
 
 
-def _chosen(job: Plan, shard: tuple[int, int] | None, only: Sequence[str]) -> Sequence[JobPart]:
+def _made(
+    job: Plan,
+    parts: Sequence[JobPart],
+    listener: Listener,
+    *,
+    on_error: OnError | None,
+    workers: str | None,
+    address: str | None,
+    gpus_per_worker: float | None,
+    **_given: Any,
+) -> Iterator[tuple[JobPart, PartRecord | FlairError]]:
+    """Yield parts as they end, made by this process or by those of Ray."""
+    if workers == "ray":
+        # Imported only here, as it is an extra.
+        from flair_engine.territory.ray import run_parts_on_ray
+
+        yield from run_parts_on_ray(
+            job,
+            parts,
+            address=address,
+            gpus_per_worker=gpus_per_worker,
+            on_error=on_error,
+            listener=listener,
+        )
+        return
+    for name, value in (("--address", address), ("--gpus-per-worker", gpus_per_worker)):
+        if value is not None:
+            raise click.UsageError(f"{name} is for --workers ray: give both, or none")
+    with Worker(job, on_error=on_error, listener=listener) as worker:
+        yield from run_parts(worker, parts)
+
+
+def _chosen(
+    job: Plan, shard: tuple[int, int] | None, only: Sequence[str], *, failed: bool
+) -> Sequence[JobPart]:
     if shard and only:
         raise click.UsageError("both --shard and --only say which parts: give one of them")
-    if only:
-        return [job.part(name) for name in only]
     first, step = shard or (0, 1)
-    return job.parts[first::step]
+    parts = [job.part(name) for name in only] or job.parts[first::step]
+    return [part for part in parts if is_failed(job, part)] if failed else parts
 
 
 def _said(record: PartRecord) -> str:
@@ -197,19 +239,35 @@ def status(folder: Path, as_json: bool, **_given: Any) -> None:
     "--allow-missing", is_flag=True, help="Leave out what is not there, with exit code 3."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output of flair-engine.")
+@click.option(
+    "--shard", callback=shard_of, metavar="I/N", help="Of a folder every N-th map alone, from the "
+    "I-th."
+)  # fmt: skip
 @options(TALKING)
 def finish(
-    folder: Path, output: Path, allow_missing: bool, overwrite: bool, quiet: bool, **_given: Any
+    folder: Path,
+    output: Path,
+    allow_missing: bool,
+    overwrite: bool,
+    shard: tuple[int, int] | None,
+    quiet: bool,
+    **_given: Any,
 ) -> int:
-    """Put the parts together as OUT.vrt, OUT.tif, or of --per-input a folder of maps."""
+    """Put the parts together as OUT.vrt, as OUT.tif, or as a folder of maps and a VRT over it.
+
+    The maps of a folder are those of the inputs, if planned so, else of the parts.
+    """
     done = put_together(
         read_plan(folder),
         output,
         allow_missing=allow_missing,
         overwrite=overwrite,
+        shard=shard,
         listener=_listener(quiet),
     )
-    if not quiet:
+    if shard and not quiet:
+        say(f"{output}: {len(done.outputs):,} maps of shard {shard[0]}/{shard[1]}", PROGRAM)
+    elif not quiet:
         for name, area in sorted(done.hectares_by_class.items(), key=lambda pair: -pair[1]):
             say(f"{name}: {hectares_said(area)} ha", PROGRAM)
         maps = f"{len(done.outputs):,} maps in {output}" if len(done.outputs) > 1 else f"{output}"

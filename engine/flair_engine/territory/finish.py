@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flair_engine.errors import FAILED, FlairError, OutputError, WriteError
-from flair_engine.manifest import output_bands, read_model_spec
+from flair_engine.errors import FAILED, FlairError, OutputError
+from flair_engine.manifest import read_model_spec
 from flair_engine.mapping.creation import creation_options
-from flair_engine.mapping.landcover import MapStyle, write_maps
-from flair_engine.mapping.map_tiles import MapTiles
-from flair_engine.mapping.published import sha256_of
-from flair_engine.mapping.targets import Target, check_maps, output_path
+from flair_engine.mapping.landcover import MapStyle
+from flair_engine.mapping.targets import Target
 from flair_engine.options import Listener
-from flair_engine.overwriting import refuse_inputs
 from flair_engine.post import work
-from flair_engine.post.place import workplace
+from flair_engine.post.virtual import is_virtual_map
 from flair_engine.provenance import EngineFacts, id_of, tags_of, with_engine
-from flair_engine.territory.state import PARTS, map_of, states
+from flair_engine.territory.delivery import Delivery, make_notes_folder
+from flair_engine.territory.state import map_of, states
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,14 +53,20 @@ def finish(
     *,
     allow_missing: bool = False,
     overwrite: bool = False,
+    shard: tuple[int, int] | None = None,
     listener: Listener | None = None,
 ) -> Finished:
-    """Put the maps of a plan together: a VRT of its parts, one map, or those of `per_input`.
+    """Put the maps of a plan together: a VRT of its parts, one map, or a folder of maps.
 
-    `output` ends in .vrt, in .tif, or is a folder. Raises UnfinishedError, which names them, where
+    `output` ends in .vrt, in .tif, or is a folder: of maps of `per_input`, else of the parts, with
+    a VRT over them beside it. Of a folder `shard`, (I, N), writes every N-th map from the I-th
+    alone; who finishes without it writes what is left, checks the bytes of all and writes the VRT.
+    Raises UnfinishedError, which names them, where
     parts are missing or failed, unless that is allowed; OutputError for what cannot be written.
     """
     listener, output = listener or Listener(), Path(output)
+    if shard:
+        _check_shard(shard, output)
     found = states(plan)
     absent = [state for state in found if state.record is None]
     if absent:
@@ -82,7 +86,13 @@ def finish(
         maps = [map_of(plan, state.part) for state in there]
         work.vrt_of(maps, output, overwrite=overwrite, listener=listener)
     else:
-        outputs = _write(plan, there, output, engine, overwrite=overwrite, listener=listener)
+        style = _style(plan, read_model_spec(plan.model), engine, records)
+        targets = _targets(plan, there, output)
+        make_notes_folder(plan)
+        delivery = Delivery(plan, there, style, overwrite=overwrite)
+        outputs = [target.path for target in _write(delivery, targets, shard, listener)]
+        if output.is_dir() and not shard:
+            _write_vrt(outputs, output, listener, overwrite=overwrite)
     return Finished(
         outputs=tuple(outputs),
         left_out=tuple(state.part.id for state in absent),
@@ -129,41 +139,32 @@ def _engine_of(plan: Plan, records: Sequence[PartRecord]) -> EngineFacts:
 
 
 def _write(
-    plan: Plan,
-    there: Sequence[PartState],
-    output: Path,
-    engine: EngineFacts,
-    *,
-    overwrite: bool,
+    delivery: Delivery,
+    targets: Sequence[Target],
+    shard: tuple[int, int] | None,
     listener: Listener,
-) -> list[Path]:
-    """Write one map, or those of `per_input`, as one run would."""
-    spec = read_model_spec(plan.model)
-    targets = _targets(plan, output)
-    names = [file.name for files in plan.files.values() for file in files]
-    for target in targets:
-        check_maps(target.path, spec.outputs, may_replace=overwrite, remedy="give another name")
-    rasters = [output_path(target.path, name) for target in targets for name in spec.outputs]
-    refuse_inputs(rasters, [*names, str(plan.model), *(str(map_of(plan, s.part)) for s in there)])
-    _check_bytes(plan, there)
-    style = _style(plan, spec, engine, [s.record for s in there if s.record])
-    tiles = [(map_of(plan, state.part), state.part.window) for state in there]
-    bands = output_bands(spec)
-    with (
-        workplace(targets[0].path, "flair-job") as folder,
-        MapTiles(tiles, bands, plan.write.labels) as maps,
-    ):
-        for number, target in enumerate(targets, 1):
-            write_maps(target, style, maps.read, folder)
-            listener.progress(number, len(targets))
-    return [target.path for target in targets]
+) -> Sequence[Target]:
+    """Write maps as one run would, all or those of a shard, and return these."""
+    first, step = shard or (0, 1)
+    own = targets[first::step]
+    delivery.write(delivery.left(own), listener)
+    if shard is None and len(targets) > 1:  # others may have made them, long ago
+        delivery.check(targets)
+    return own
 
 
-def _targets(plan: Plan, output: Path) -> list[Target]:
+def _write_vrt(maps: Sequence[Path], folder: Path, listener: Listener, *, overwrite: bool) -> None:
+    """Write a VRT over the maps of a folder, beside it."""
+    path = folder.with_name(f"{folder.name}.vrt")
+    work.vrt_of(maps, path, overwrite=overwrite or is_virtual_map(path), listener=listener)
+
+
+def _targets(plan: Plan, there: Sequence[PartState], output: Path) -> list[Target]:
     """Return the maps to write. Raises OutputError where the output is of another kind."""
-    if not plan.write.per_input:
+    one = output.suffix.lower() in (".tif", ".tiff")
+    if not plan.write.per_input and (one or (output.suffix and not output.is_dir())):
         return [Target(path=output, window=each.window) for each in plan.maps]
-    if output.suffix.lower() in (".tif", ".tiff"):
+    if one:
         raise OutputError(
             f"{output}: the job was planned with --per-input, whose maps go to a folder",
             "name a folder, or a .vrt",
@@ -174,7 +175,22 @@ def _targets(plan: Plan, output: Path) -> list[Target]:
         raise OutputError(
             f"{output}: the folder cannot be made ({error.strerror})", "name another"
         ) from error
-    return [Target(path=output / str(each.name), window=each.window) for each in plan.maps]
+    if plan.write.per_input:
+        return [Target(path=output / str(each.name), window=each.window) for each in plan.maps]
+    parts = [state.part for state in there]
+    return [Target(path=output / f"{part.id}.tif", window=part.window) for part in parts]
+
+
+def _check_shard(shard: tuple[int, int], output: Path) -> None:
+    """Raise OutputError for a shard that there is not, or of one file."""
+    number, count = shard
+    if not 0 <= number < count:
+        raise OutputError(f"shard {number}/{count} is none", "count from 0 to one below")
+    if output.suffix.lower() in (".vrt", ".tif", ".tiff"):
+        raise OutputError(
+            f"{output}: one file is written by one process",
+            "name a folder for maps of tiles or parts, or leave out --shard",
+        )
 
 
 def _style(
@@ -194,14 +210,3 @@ def _style(
         cog=plan.write.cog,
         creation=creation_options(plan.write.co, cog=plan.write.cog),
     )
-
-
-def _check_bytes(plan: Plan, there: Sequence[PartState]) -> None:
-    """Raise WriteError where the map of a part is not what was written."""
-    for state in there:
-        for name, (_, digest) in (state.record.files if state.record else {}).items():
-            path = plan.folder / PARTS / name
-            if sha256_of(path) != digest:
-                raise WriteError(
-                    f"{path}: is not as it was written", "delete it, and make the part again"
-                )

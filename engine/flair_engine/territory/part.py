@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from flair_engine import bounded_json
 from flair_engine.api import Model
 from flair_engine.durable import write_whole
 from flair_engine.errors import (
@@ -25,10 +23,10 @@ from flair_engine.mapping.published import sha256_of
 from flair_engine.mapping.standing import gdal_sidecars, style_of
 from flair_engine.mapping.targets import journal_folder, output_path
 from flair_engine.options import Job, Listener, MapOptions
-from flair_engine.provenance import EngineFacts
 from flair_engine.report import now
 from flair_engine.run import run
 from flair_engine.territory.claim import Claim
+from flair_engine.territory.engine import check_engine
 from flair_engine.territory.seeing import Sight
 from flair_engine.territory.state import (
     PARTS,
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from flair_engine.inference.base import Backend
     from flair_engine.options import OnError
     from flair_engine.report import Report
     from flair_engine.territory.plan_file import JobPart, Plan
@@ -58,7 +55,6 @@ PAUSES_S = (5.0, 30.0)
 comes back."""
 POLL_S = 1.0
 """Seconds between looks at a part that another process is at work on."""
-ENGINE_FILE = "engine.json"
 
 
 class PartError(FlairError):
@@ -70,7 +66,7 @@ class PartError(FlairError):
 class Worker:
     """Maps parts of a plan with one model, which is loaded for the first of them.
 
-    `on_error` is taken instead of the plan's. Use it in a `with`.
+    `on_error` and `device` are taken instead of the plan's. Use it in a `with`.
     """
 
     def __init__(
@@ -79,12 +75,14 @@ class Worker:
         *,
         model: Model | None = None,
         on_error: OnError | None = None,
+        device: str | None = None,
         listener: Listener | None = None,
         pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
         self.plan = plan
         self.sight = Sight(plan)
         self._read = replace(plan.read, on_error=on_error or plan.read.on_error)
+        self._run = replace(plan.run, device=device or plan.run.device)
         self._model, self._own = model, model is None
         self._listener = listener or Listener()
         self._pauses_s = pauses_s
@@ -95,7 +93,13 @@ class Worker:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._unload()
+        self.close()
+
+    def close(self) -> None:
+        """Free the model, where it is the worker's own; the next part loads it again."""
+        if self._own and self._model is not None:
+            self._model.close()
+            self._model = None
 
     def done(self, part: JobPart) -> PartRecord | None:
         """Return the record of a part that is done, None where it is not."""
@@ -139,22 +143,17 @@ class Worker:
         except (BusyError, EngineError):  # nothing is wrong with the part
             raise
         except Exception as error:  # noqa: BLE001  noted, whatever it is
-            failed = _as_flair_error(error)
+            failed = unforeseen(error)
         if isinstance(failed, InferenceError):  # a runtime that has failed may do so for ever
-            self._unload()
+            self.close()
         claim.check()
         failure = Failure(reason=str(failed), exit_code=failed.exit_code, tries=tries, at=now())
         write_record(failure_of(self.plan, part), failure)
         return failed
 
-    def _unload(self) -> None:
-        if self._own and self._model is not None:
-            self._model.close()
-            self._model = None
-
     def _loaded(self) -> Model:
         if self._model is None:
-            self._model = Model(self.plan.model, self.plan.run)
+            self._model = Model(self.plan.model, self._run)
         return self._model
 
     def _attempt(self, part: JobPart, claim: Claim) -> PartRecord:
@@ -178,7 +177,7 @@ class Worker:
         )
         _clear(job, self.sight.key(part), model.spec.outputs)
         with model.in_turn() as backend:
-            _settle(plan, backend)
+            check_engine(plan, backend)
             report = run(job, self._heard(claim), excerpt=excerpt, backend=backend)
         claim.check()
         return self._publish(part, job, report, model.spec.outputs)
@@ -242,10 +241,12 @@ def run_parts(
 ) -> Iterator[tuple[JobPart, PartRecord | FlairError]]:
     """Map parts in their order; yield each with its record, or with the error it ended with.
 
-    Those that other processes are at work on come last. One that fails does not stop the others.
+    Those that other processes are at work on come last, after those whose process has died: if it
+    is the part that ends processes, the others are done by then. One that fails does not stop the
+    others.
     """
     busy = []
-    for part in parts:
+    for part in sorted(parts, key=lambda part: claim_of(worker.plan, part).exists()):
         found = _or_error(lambda part: _unless_busy(worker.run_now, part), part)
         if found is None:
             busy.append(part)
@@ -273,31 +274,12 @@ def _or_error(run_one: Callable[[JobPart], T], part: JobPart) -> T | FlairError:
         return error
 
 
-def _as_flair_error(error: Exception) -> FlairError:
+def unforeseen(error: BaseException) -> FlairError:
+    """Return an error as it is noted of a part: of one that nobody has foreseen what it says."""
     if isinstance(error, FlairError):
         return error
     said = " ".join(str(error).split())[:500]
     return PartError(f"failed with {type(error).__name__}: {said}", "see where with --debug")
-
-
-def _settle(plan: Plan, backend: Backend) -> None:
-    """Raise EngineError unless the engine is that of the parts before; the first settles it."""
-    path = plan.folder / ENGINE_FILE
-    facts = asdict(EngineFacts.of(backend))
-    try:
-        if not path.exists():
-            write_whole(path, json.dumps(facts).encode())
-        settled = bounded_json.load(path)
-    except (OSError, ValueError) as error:
-        raise WriteError(f"{path}: cannot be used ({error})", "delete it") from error
-    if settled != facts:
-        raise EngineError(
-            f"parts were made by {settled['description']} ({settled['precision']}, batch "
-            f"{settled['batch']}), this machine has {facts['description']} "
-            f"({facts['precision']}, batch {facts['batch']})",
-            "make all parts with one engine: name --engine, --device, --batch and --threads at "
-            "flair-job plan",
-        )
 
 
 def _key_note(job: Job) -> Path:

@@ -21,6 +21,7 @@ from flair_engine.overwriting import on_disk
 from flair_engine.reading.inputs import open_inputs
 from flair_engine.report import now
 from flair_engine.system import available_cpus
+from flair_engine.territory.engine import settled_engine
 from flair_engine.territory.plan_file import (
     Facts,
     JobPart,
@@ -160,6 +161,7 @@ def _plan(
     spec = read_model_spec(job.model)
     (sheet,) = opened.sheets
     panels, targets = planned(job, spec, opened, ANY_MIB, notify)
+    run, engine = settled_engine(job, spec, panels, notify)
     return Plan(
         folder=folder,
         digest="",
@@ -168,7 +170,8 @@ def _plan(
         model=job.model,
         model_facts=provenance.fingerprint(str(job.model))[1:],
         model_sha256=model_sha256(job.model),
-        run=job.run,
+        run=run,
+        engine=engine,
         read=job.read,
         write=job.write,
         aoi_facts=_facts([job.write.aoi] if job.write.aoi else []),

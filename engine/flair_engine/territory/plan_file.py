@@ -16,6 +16,7 @@ from flair_engine.durable import write_whole
 from flair_engine.errors import OutputError, SourceError, WriteError
 from flair_engine.grid import Window
 from flair_engine.options import MapOptions, ReadOptions, RunOptions
+from flair_engine.provenance import EngineFacts
 from flair_engine.reading.frame import Frame, OwnGrid
 from flair_engine.reading.pixel_grid import PixelGrid
 from flair_engine.version import __version__
@@ -79,6 +80,9 @@ class Plan:
     model_facts: list[int]
     model_sha256: str
     run: RunOptions
+    """With engine, device, precision, batch and threads settled."""
+    engine: EngineFacts | None
+    """What that is; None where the plan was made away from its GPU."""
     read: ReadOptions
     write: MapOptions
     aoi_facts: Facts
@@ -171,6 +175,7 @@ def _fields_of(plan: Plan) -> dict[str, Any]:
         "model_facts": plan.model_facts,
         "model_sha256": plan.model_sha256,
         "run": _plain(plan.run),
+        "engine": asdict(plan.engine) if plan.engine else None,
         "read": _plain(plan.read),
         "write": _plain(plan.write),
         "aoi_facts": plan.aoi_facts,
@@ -195,6 +200,7 @@ def _plan_of(folder: Path, digest: str, fields: Mapping[str, Any]) -> Plan:
         model_facts=fields["model_facts"],
         model_sha256=fields["model_sha256"],
         run=RunOptions(**fields["run"]),
+        engine=EngineFacts(**fields["engine"]) if fields["engine"] else None,
         read=ReadOptions(**_with_tuples(fields["read"])),
         write=MapOptions(**_with_tuples(fields["write"])),
         aoi_facts=fields["aoi_facts"],

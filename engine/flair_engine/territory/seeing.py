@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from flair_engine import provenance
@@ -112,6 +113,7 @@ def _common(plan: Plan) -> dict[str, Any]:
         "version": plan.version,
         "model": plan.model_sha256,
         "geometry": plan.settings["geometry"][:2],
+        "engine": asdict(plan.engine) if plan.engine else None,
         "run": [run.engine, run.device, run.precision, run.batch, run.threads, run.tactic_sources],
         "reading": plan.settings["reading"],
         "writing": plan.settings["writing"],

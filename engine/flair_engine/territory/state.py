@@ -120,6 +120,11 @@ def state_of(plan: Plan, part: JobPart, sight: Sight) -> PartState:
     return PartState(part=part, name="missing")
 
 
+def is_failed(plan: Plan, part: JobPart) -> bool:
+    """Return whether a part has failed and not been made since."""
+    return _fields(failure_of(plan, part)) is not None
+
+
 def read_record(plan: Plan, part: JobPart, sight: Sight) -> PartRecord | None:
     """Return the record of a part, None where it is not done, or was with other files or options.
 

@@ -1,10 +1,14 @@
 """A territory, the map that one run makes of it, and plans of it."""
 
+import shutil
+
 import pytest
 from doubles.territory import CPU, write_territory
 
 from flair_engine import MapOptions, segment
+from flair_engine.territory.part import Worker
 from flair_engine.territory.plan import plan
+from flair_engine.territory.plan_file import read_plan
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +35,20 @@ def planned(territory, tmp_path):
         return plan(territory.model, inputs or territory.tiles, tmp_path / name, CPU, **given)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def all_made(territory, tmp_path_factory):
+    """A job of 16 parts, all of them made."""
+    folder = tmp_path_factory.mktemp("made") / "job"
+    made = plan(territory.model, territory.tiles, folder, CPU, part_px=512)
+    with Worker(made) as worker:
+        for part in made.parts:
+            worker.run(part)
+    return made
+
+
+@pytest.fixture
+def made(all_made, tmp_path):
+    """A copy of it, to be spoilt."""
+    return read_plan(shutil.copytree(all_made.folder, tmp_path / "job"))

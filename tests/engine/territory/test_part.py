@@ -21,7 +21,7 @@ from doubles.territory import CPU, labels_of, put_together
 from doubles.tiny_model import write_box_model
 
 from flair_engine import Inputs, Model, ReadOptions, segment
-from flair_engine.errors import EngineError, InferenceError, ManifestError, ReadError, SourceError
+from flair_engine.errors import InferenceError, ManifestError, ReadError, SourceError
 from flair_engine.options import Listener
 from flair_engine.reading import files
 from flair_engine.territory import part as part_module
@@ -220,17 +220,6 @@ def test_a_failure_that_stays_is_noted_and_stops_no_other(planned, model, monkey
         raise found[made.parts[1]]
     monkeypatch.undo()
     assert run_part(made, made.parts[1].id, model=model).state == "done"
-
-
-def test_parts_of_two_engines_are_refused(planned, territory, model):
-    made = planned()
-    run_part(made, made.parts[0].id, model=model)
-    with (
-        Model(territory.model, replace(CPU, batch=3)) as other,
-        pytest.raises(EngineError, match="parts were made by.*batch 2.*this machine has.*batch 3"),
-    ):
-        run_part(made, made.parts[1].id, model=other)
-    assert states(made)[1].name == "missing"
 
 
 def test_the_second_attempt_at_a_part_waits_for_the_first(planned, territory, monkeypatch):

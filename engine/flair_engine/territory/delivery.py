@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from flair_engine import bounded_json
 from flair_engine.durable import write_whole
 from flair_engine.errors import BusyError, OutputError, WriteError
-from flair_engine.grid import WindowIndex
 from flair_engine.manifest import output_bands
 from flair_engine.mapping.landcover import write_maps
 from flair_engine.mapping.map_tiles import MapTiles
@@ -27,6 +26,7 @@ from flair_engine.overwriting import refuse_inputs
 from flair_engine.territory.claim import Claim
 from flair_engine.territory.plan_file import edges
 from flair_engine.territory.state import PARTS, map_of
+from flair_engine.window_index import WindowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

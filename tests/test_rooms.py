@@ -47,6 +47,7 @@ ROOMS = {
             "option_groups",
             "window_index",
             "core_mask",
+            "locking",
         },
         {"reading", "inference", "mapping"},
         {"work", "post"},

@@ -102,6 +102,8 @@ class RunOptions:
     plan_cache: Path | None = None
     """Folder of TensorRT plans and of what bf16 was found to differ by; None is
     `flair-engine/plans` in the user's cache folder."""
+    plan_sha256: str | None = None
+    """The only TensorRT plan that is taken, of whoever owns `plan_cache`; what flair-job sets."""
     tactic_sources: str | None = None
     """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
 

@@ -64,6 +64,7 @@ def load(
         threads=options.threads,
         precision=options.precision,
         plan_cache=options.plan_cache,
+        plan_sha256=options.plan_sha256,
         tactic_sources=options.tactic_sources,
         samples=samples,
         wait=wait,

@@ -26,6 +26,7 @@ import filelock
 from flair_engine import system
 from flair_engine.durable import sync, sync_folder
 from flair_engine.errors import BusyError, FlairError, OutputError, WriteError
+from flair_engine.locking import locked
 from flair_engine.mapping.records import (
     JOURNAL_SCHEMA,
     LINE_BYTES,
@@ -465,7 +466,7 @@ def clear_finished(folder: Path, notify: Callable[[str], None] = silent) -> None
     """
     try:
         if folder.exists():
-            with filelock.FileLock(folder / LOCK_FILE, timeout=0):
+            with locked(folder / LOCK_FILE):
                 pass
             shutil.rmtree(folder)
         if done_folder(folder).exists():

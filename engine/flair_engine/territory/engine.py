@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from flair_engine import bounded_json
 from flair_engine.durable import write_whole
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from flair_engine.options import Job, Precision, RunOptions
     from flair_engine.territory.plan_file import Plan
     from flair_engine.work import Panel
+
+
+@runtime_checkable
+class Planned(Protocol):
+    """A backend that runs a plan that was built."""
+
+    plan_sha256: str
+
 
 ENGINE_FILE = "engine.json"
 """In the folder of a job that was planned away from its GPU: the engine of its first part."""
@@ -90,6 +98,7 @@ def _as_opened(run: RunOptions, backend: Backend) -> RunOptions:
         device=run.device or backend.device.partition(":")[0],
         precision=_asked_precision(backend),
         batch=backend.batch,
+        plan_sha256=backend.plan_sha256 if isinstance(backend, Planned) else None,
     )
 
 

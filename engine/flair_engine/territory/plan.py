@@ -20,7 +20,7 @@ from flair_engine.options import Inputs, Job, MapOptions, ReadOptions, RunOption
 from flair_engine.overwriting import on_disk
 from flair_engine.reading.inputs import open_inputs
 from flair_engine.report import now
-from flair_engine.system import available_cpus
+from flair_engine.system import available_cpus, has_nvidia_driver
 from flair_engine.territory.engine import settled_engine
 from flair_engine.territory.plan_file import (
     Facts,
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 PART_EDGE_PX = 25_000
 """Edge of a part, about: that of a delivered tile of BD ORTHO. A GPU takes minutes for it, so that
 little is lost where one dies, and much more than to start."""
+PLANS = "plans"
+"""Folder of TensorRT plans in that of the job, where none is given."""
 ANY_MIB = 2**20
 """Memory that cuts no area into panels: what is planned here is read by nobody."""
 
@@ -66,11 +68,13 @@ def plan(
     FlairError with exit_code 2 for what cannot be mapped so, and where another plan is there.
     """
     named = inputs if isinstance(inputs, Inputs) else Inputs(images=inputs)  # type: ignore[arg-type]
-    job = _job(Path(model), named, Path(folder), _settled(run, notify), read, write)
+    job = _job(Path(model), named, Path(folder), _settled(run, Path(folder), notify), read, write)
     check_job(job)
     _check(job.write, part_px)
     spec = read_model_spec(job.model)
     _make_folder(Path(folder))
+    if job.run.plan_cache:
+        _make_folder(job.run.plan_cache)
     opened = open_inputs(spec, job.inputs, job.read, apart=job.write.per_input)
     try:
         return write_plan(_plan(job, opened, Path(folder), part_px, notify), update=update)
@@ -116,8 +120,10 @@ def _absolute(name: str) -> str:
     return os.path.abspath(name) if plain and name else name  # noqa: PTH100  links stay
 
 
-def _settled(run: RunOptions, notify: Callable[[str], None]) -> RunOptions:
+def _settled(run: RunOptions, folder: Path, notify: Callable[[str], None]) -> RunOptions:
     """Return how parts are run, with nothing left open that differs between machines."""
+    if run.plan_cache is None and run.engine in ("auto", "trt") and has_nvidia_driver():
+        run = replace(run, plan_cache=folder / PLANS)
     if run.plan_cache:
         run = replace(run, plan_cache=run.plan_cache.absolute())
     if run.threads is None:
@@ -142,7 +148,7 @@ def _check(write: MapOptions, part_px: int) -> None:
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o755, exist_ok=True)  # others read what this user writes
     except OSError as error:
         raise WriteError(
             f"{folder}: the job's folder cannot be made ({error.strerror})", "give another"

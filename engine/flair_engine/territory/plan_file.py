@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +174,7 @@ def _fields_of(plan: Plan) -> dict[str, Any]:
         "model": str(plan.model),
         "model_facts": plan.model_facts,
         "model_sha256": plan.model_sha256,
-        "run": _plain(plan.run),
+        "run": _plain(replace(plan.run, plan_cache=_within(plan))),
         "engine": asdict(plan.engine) if plan.engine else None,
         "read": _plain(plan.read),
         "write": _plain(plan.write),
@@ -199,7 +199,7 @@ def _plan_of(folder: Path, digest: str, fields: Mapping[str, Any]) -> Plan:
         model=Path(fields["model"]),
         model_facts=fields["model_facts"],
         model_sha256=fields["model_sha256"],
-        run=RunOptions(**fields["run"]),
+        run=_run_of(folder, fields["run"]),
         engine=EngineFacts(**fields["engine"]) if fields["engine"] else None,
         read=ReadOptions(**_with_tuples(fields["read"])),
         write=MapOptions(**_with_tuples(fields["write"])),
@@ -216,6 +216,20 @@ def _plan_of(folder: Path, digest: str, fields: Mapping[str, Any]) -> Plan:
         maps=tuple(PlannedMap(name=name, window=_window(w)) for name, w in fields["maps"]),
         settings=fields["settings"],
     )
+
+
+def _within(plan: Plan) -> Path | None:
+    """Return the folder of TensorRT plans, from that of the job on where it lies there.
+
+    Containers see a job under other names.
+    """
+    cache, folder = plan.run.plan_cache, plan.folder.absolute()
+    return cache.relative_to(folder) if cache and cache.is_relative_to(folder) else cache
+
+
+def _run_of(folder: Path, fields: Mapping[str, Any]) -> RunOptions:
+    run = RunOptions(**fields)
+    return replace(run, plan_cache=run.plan_cache and folder.absolute() / run.plan_cache)
 
 
 def _plain(options: Any) -> dict[str, Any]:

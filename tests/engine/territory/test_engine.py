@@ -1,5 +1,6 @@
 """The engine of a territory: what the plan has chosen and judged, every part has or refuses."""
 
+import json
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from flair_engine import Model, RunOptions, segment
 from flair_engine.agreement import LabelDifference
 from flair_engine.errors import EngineError, WriteError
 from flair_engine.inference import choose, fp32_check, judged_bf16
+from flair_engine.mapping.published import sha256_of
 from flair_engine.provenance import EngineFacts
 from flair_engine.territory.engine import ENGINE_FILE, check_engine
 from flair_engine.territory.part import Worker, run_part, run_parts
@@ -128,3 +130,29 @@ def test_away_from_the_gpu_the_batch_has_to_be_given(territory, tmp_path):
     run = replace(GPU, batch=None)
     with pytest.raises(EngineError, match="no GPU is on this machine to settle the batch of all"):
         plan(territory.model, territory.tiles, tmp_path / "job", run)
+
+
+def test_a_tensorrt_plan_is_built_once_for_all_parts(
+    territory, fp16_path, tmp_path, one_machine, monkeypatch
+):
+    """It lies in the job's folder, whoever owns that and wherever it is mounted."""
+    row = str(territory.tiles / "t0[0-2].tif")
+    for module in ("engine", "plan"):
+        monkeypatch.setattr(f"flair_engine.territory.{module}.has_nvidia_driver", lambda: True)
+    run = RunOptions(engine="trt", threads=1, batch=3)
+    made = plan(fp16_path, row, tmp_path / "job", run, part_px=512)
+    (kept,) = (made.folder / "plans").glob("*.plan")
+    assert made.run.plan_sha256 == sha256_of(kept)
+    assert json.loads((made.folder / "plan.json").read_text())["run"]["plan_cache"] == "plans"
+    moved = read_plan(made.folder.rename(tmp_path / "mounted"))
+    for path in (moved.folder / "plans", *(moved.folder / "plans").iterdir()):
+        path.chmod(0o777)  # a group's: what is there are the bytes of the plan, or it is refused
+    records = [run_part(moved, part.id) for part in moved.parts[:1]]
+    assert {r.engine for r in records} == {made.engine.description}
+    assert one_machine.builds == 1
+    (kept,) = (moved.folder / "plans").glob("*.plan")
+    kept.write_bytes(kept.read_bytes() + b" ")
+    with pytest.raises(EngineError, match="the TensorRT plan of all parts is not to be had in .*"
+                       "another plan than that of the job"):  # fmt: skip
+        run_part(moved, moved.parts[-1].id)
+    assert one_machine.builds == 1

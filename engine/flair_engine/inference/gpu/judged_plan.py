@@ -53,6 +53,8 @@ def open_tensorrt(request: Request) -> TrtBackend:
         _check_precision(request)
         wanted = _wanted(request, device)
         backend = _kept(wanted)
+        if isinstance(backend, NoPlan) and request.plan_sha256:
+            raise _other_plan(wanted, backend)
         if isinstance(backend, NoPlan):
             with wanted.cache.locked(wanted.key, lambda: _tell_of_waiting(request)):
                 backend = _kept(wanted)  # another process may have built it meanwhile
@@ -91,7 +93,7 @@ def _wanted(request: Request, device: Device) -> _Wanted:
         profile=profile_text(request.spec, options.batch),
         flags=flags_text(trt, options),
     )
-    cache = PlanCache(request.plan_cache)
+    cache = PlanCache(request.plan_cache, request.plan_sha256)
     return _Wanted(request=request, device=device, options=options, key=key, cache=cache)
 
 
@@ -103,6 +105,14 @@ def _check_precision(request: Request) -> None:
     raise EngineError(
         f"{request.model}: is {request.spec.precision}, TensorRT is given FP16 graphs here",
         f"run flair-export {request.model} --precision fp16 -o {target}",
+    )
+
+
+def _other_plan(wanted: _Wanted, missing: NoPlan) -> EngineError:
+    """Return the error of a plan that has to be a certain one, and is not to be had."""
+    return EngineError(
+        f"the TensorRT plan of all parts is not to be had in {wanted.cache.folder}: {missing.why}",
+        "use machines of one GPU and TensorRT that see that folder, or plan the job again",
     )
 
 
@@ -121,7 +131,7 @@ def _kept(wanted: _Wanted) -> TrtBackend | NoPlan:
         return NoPlan(why=f"the plan kept there does not serve: {error.what}")
     if found.facts.agreement.origin == "images":
         backend.difference_fp32 = found.facts.agreement.difference
-    elif wanted.request.samples is not None:
+    elif wanted.request.samples is not None and not wanted.request.plan_sha256:
         _judge_and_keep(wanted, backend, found.plan, found.facts.built_s)
     return backend
 

@@ -58,7 +58,8 @@ class TrtBackend:
         self.batch = batch
         self.device = f"cuda:{device.index}"
         # Another plan may flip near-ties, so a run is continued, and a map signed, with this one.
-        name = hashlib.sha256(plan).hexdigest()[:8]
+        self.plan_sha256 = hashlib.sha256(plan).hexdigest()
+        name = self.plan_sha256[:8]
         self.description = (
             f"TensorRT {trt.__version__} on {device.name} ({self.device}), plan {name}"
         )

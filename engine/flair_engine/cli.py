@@ -16,6 +16,7 @@ from flair_engine.option_groups import (
     AREA,
     FILE,
     INPUTS,
+    ITEMS,
     MAPS,
     READING,
     RUNNING,
@@ -78,12 +79,7 @@ SECTIONS = {
     "--whole-cores", is_flag=True, help="Map every core that the box or the shapes touch, whole."
 )
 @click.option("--preview", is_flag=True, help="Draw NAME.preview.png beside each map.")
-@click.option("--stac", is_flag=True, help="Write a STAC Item, NAME.json, beside each map.")
-@click.option(
-    "--acquired",
-    metavar="DATE[/DATE]",
-    help="When the images were taken, for --stac, e.g. 2023-07-14 or 2023.",
-)
+@options(ITEMS)
 @click.option("--overwrite", is_flag=True, help="Replace an existing map or unfinished run.")
 @click.option("--resume", is_flag=True, help="Continue an unfinished run on this output.")
 @click.option(

@@ -159,6 +159,16 @@ MAPS = (
 )
 """How maps are written."""
 
+ITEMS = (
+    click.option("--stac", is_flag=True, help="Write a STAC Item, NAME.json, beside each map."),
+    click.option(
+        "--acquired",
+        metavar="DATE[/DATE]",
+        help="When the images were taken, for --stac, e.g. 2023-07-14 or 2023.",
+    ),
+)
+"""What catalogues read of maps."""
+
 RUNNING = (
     click.option(
         "--engine",

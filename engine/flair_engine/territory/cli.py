@@ -17,6 +17,7 @@ from flair_engine.option_groups import (
     AREA,
     FILE,
     INPUTS,
+    ITEMS,
     MAPS,
     READING,
     RUNNING,
@@ -59,7 +60,7 @@ def command() -> None:
 @command.command()
 @click.argument("folder", metavar="JOB", type=FOLDER)
 @click.argument("images", metavar="[INPUT...]", nargs=-1, type=FILE)
-@options(INPUTS, READING, AREA, MAPS, RUNNING)
+@options(INPUTS, READING, AREA, MAPS, ITEMS, RUNNING)
 @click.option(
     "--part-px",
     type=int,

@@ -18,25 +18,29 @@ from flair_engine import bounded_json
 from flair_engine.durable import write_whole
 from flair_engine.errors import BusyError, OutputError, WriteError
 from flair_engine.manifest import output_bands
-from flair_engine.mapping.landcover import write_maps
+from flair_engine.mapping.landcover import nothing_beside, write_maps
 from flair_engine.mapping.map_tiles import MapTiles
 from flair_engine.mapping.published import sha256_of
 from flair_engine.mapping.targets import check_maps, output_path
 from flair_engine.overwriting import refuse_inputs
 from flair_engine.territory.claim import Claim
+from flair_engine.territory.cost import cost_of
 from flair_engine.territory.plan_file import edges
 from flair_engine.territory.state import PARTS, map_of
 from flair_engine.window_index import WindowIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from flair_engine.mapping.landcover import MapStyle
     from flair_engine.mapping.targets import Target
     from flair_engine.options import Listener
+    from flair_engine.territory.cost import Cost
     from flair_engine.territory.plan_file import Plan
     from flair_engine.territory.state import PartState
+
+    Beside = Callable[[Target, Mapping[str, Path]], Mapping[Path, bytes]]
 
 MAPS = "maps"
 """Folder of notes and claims in that of the job."""
@@ -47,13 +51,21 @@ POLL_S = 1.0
 class Delivery:
     """Maps of a style, put together from parts that are there.
 
-    `overwrite` replaces maps that are there and were made of something else.
+    `overwrite` replaces maps that are there and were made of something else; `beside` makes files
+    beside a map, by path, of its finished rasters, by output.
     """
 
     def __init__(
-        self, plan: Plan, there: Sequence[PartState], style: MapStyle, *, overwrite: bool
+        self,
+        plan: Plan,
+        there: Sequence[PartState],
+        style: MapStyle,
+        *,
+        overwrite: bool,
+        beside: Beside | None = None,
     ) -> None:
         self._plan, self._there, self._style, self._overwrite = plan, there, style, overwrite
+        self._beside_map = beside
         self._index = WindowIndex([state.part.window for state in there])
         self._whole = lru_cache(maxsize=None)(self._check_part)
 
@@ -78,15 +90,25 @@ class Delivery:
 
         Raises WriteError where a part is not what was written, or the disk refuses.
         """
-        tiles = [(map_of(self._plan, state.part), state.part.window) for state in self._there]
         left, done = list(targets), 0
-        with MapTiles(tiles, output_bands(self._style.spec), self._style.values) as maps:
+        with self._tiles() as maps:
             while left:
                 busy = [target for target in left if not self._wrote(target, maps)]
                 done += len(left) - len(busy)
                 listener.progress(done, len(targets))
                 if left := busy:
                     time.sleep(POLL_S)
+
+    def cost(self, target: Target) -> Cost:
+        """Return what writing a map takes, about. Raises WriteError where the disk refuses."""
+        windows = [state.part.window for state in self._there]
+        met = [windows[number] for number in self._index.meeting(target.window)]
+        with self._tiles() as maps:
+            return cost_of(target, self._style, met, maps.read)
+
+    def _tiles(self) -> MapTiles:
+        tiles = [(map_of(self._plan, state.part), state.part.window) for state in self._there]
+        return MapTiles(tiles, output_bands(self._style.spec), self._style.values)
 
     def check(self, targets: Sequence[Target]) -> None:
         """Raise WriteError where a map is not, byte for byte, what was written."""
@@ -106,11 +128,19 @@ class Delivery:
                     for number in self._index.meeting(target.window):
                         self._whole(number)
                     self._put_note(target, [])
-                    write_maps(target, self._style, maps.read, folder, claim.check)
+                    beside = self._makes_beside(target)
+                    write_maps(target, self._style, maps.read, folder, claim.check, beside)
                     self._put_note(target, self._rasters(target))
         except BusyError:
             return False
         return True
+
+    def _makes_beside(
+        self, target: Target
+    ) -> Callable[[Mapping[str, Path], Mapping[Path, bytes]], Mapping[Path, bytes]]:
+        if self._beside_map is None:
+            return nothing_beside
+        return lambda rasters, _sidecars: self._beside_map(target, rasters)  # type: ignore[misc]
 
     def _rasters(self, target: Target) -> list[Path]:
         return [output_path(target.path, name) for name in self._style.spec.outputs]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flair_engine.errors import FAILED, FlairError, OutputError
 from flair_engine.manifest import read_model_spec
@@ -16,7 +17,9 @@ from flair_engine.options import Listener
 from flair_engine.post import work
 from flair_engine.post.virtual import is_virtual_map
 from flair_engine.provenance import EngineFacts, id_of, tags_of, with_engine
+from flair_engine.territory.cost import COSTLY_PX, check_disk
 from flair_engine.territory.delivery import Delivery, make_notes_folder
+from flair_engine.territory.item import item_beside
 from flair_engine.territory.state import map_of, states
 
 if TYPE_CHECKING:
@@ -83,13 +86,17 @@ def finish(
     engine = _engine_of(plan, records)
     outputs = [output]
     if output.suffix.lower() == ".vrt":
+        if plan.write.stac:
+            listener.notify(f"{output}: a VRT has no STAC Item, its maps would: finish OUT.tif")
         maps = [map_of(plan, state.part) for state in there]
         work.vrt_of(maps, output, overwrite=overwrite, listener=listener)
     else:
         style = _style(plan, read_model_spec(plan.model), engine, records)
         targets = _targets(plan, there, output)
         make_notes_folder(plan)
-        delivery = Delivery(plan, there, style, overwrite=overwrite)
+        run = id_of(_settings(plan, engine, records))
+        beside = partial(item_beside, plan, style, engine, run) if plan.write.stac else None
+        delivery = Delivery(plan, there, style, overwrite=overwrite, beside=beside)
         outputs = [target.path for target in _write(delivery, targets, shard, listener)]
         if output.is_dir() and not shard:
             _write_vrt(outputs, output, listener, overwrite=overwrite)
@@ -147,7 +154,12 @@ def _write(
     """Write maps as one run would, all or those of a shard, and return these."""
     first, step = shard or (0, 1)
     own = targets[first::step]
-    delivery.write(delivery.left(own), listener)
+    left = delivery.left(own)
+    if len(targets) == 1 and left and left[0].window.pixels >= COSTLY_PX:
+        cost = delivery.cost(left[0])
+        listener.notify(f"{left[0].path}: takes {cost}")
+        check_disk(left[0], cost)
+    delivery.write(left, listener)
     if shard is None and len(targets) > 1:  # others may have made them, long ago
         delivery.check(targets)
     return own
@@ -193,13 +205,19 @@ def _check_shard(shard: tuple[int, int], output: Path) -> None:
         )
 
 
+def _settings(plan: Plan, engine: EngineFacts, records: Sequence[PartRecord]) -> dict[str, Any]:
+    """Return what makes the id of the whole."""
+    settings = with_engine(plan.settings, engine)
+    if any(record.skipped_blocks for record in records):
+        settings["on_error"] = "skip"
+    return settings
+
+
 def _style(
     plan: Plan, spec: ModelSpec, engine: EngineFacts, records: Sequence[PartRecord]
 ) -> MapStyle:
     """Return what maps of the whole have in common: what one run would write."""
-    settings = with_engine(plan.settings, engine)
-    if any(record.skipped_blocks for record in records):
-        settings["on_error"] = "skip"
+    settings = _settings(plan, engine, records)
     grid = plan.frame.pixel_grid
     return MapStyle(
         spec=spec,

@@ -20,6 +20,7 @@ from flair_engine.options import Inputs, Job, MapOptions, ReadOptions, RunOption
 from flair_engine.overwriting import on_disk
 from flair_engine.reading.inputs import open_inputs
 from flair_engine.report import now
+from flair_engine.sidecars import check_beside
 from flair_engine.system import available_cpus, has_nvidia_driver
 from flair_engine.territory.engine import settled_engine
 from flair_engine.territory.plan_file import (
@@ -71,6 +72,7 @@ def plan(
     job = _job(Path(model), named, Path(folder), _settled(run, Path(folder), notify), read, write)
     check_job(job)
     _check(job.write, part_px)
+    check_beside(job.write, notify)
     spec = read_model_spec(job.model)
     _make_folder(Path(folder))
     if job.run.plan_cache:
@@ -136,7 +138,7 @@ def _settled(run: RunOptions, folder: Path, notify: Callable[[str], None]) -> Ru
 
 def _check(write: MapOptions, part_px: int) -> None:
     """Raise OutputError for what is not for parts."""
-    asked = ("whole_cores", "preview", "stac", "acquired", "report", "overwrite", "resume")
+    asked = ("whole_cores", "preview", "report", "overwrite", "resume")
     if found := [name for name in asked if getattr(write, name)]:
         raise OutputError(f"{found[0]} is not for the parts of a job", "leave it out")
     if part_px < 1:

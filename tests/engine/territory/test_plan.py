@@ -64,7 +64,7 @@ def test_what_differs_between_machines_is_settled(territory, tmp_path):
     assert f"parts use {made.run.threads} threads" in said[0]
 
 
-@pytest.mark.parametrize("name", ["whole_cores", "preview", "stac", "overwrite", "resume"])
+@pytest.mark.parametrize("name", ["whole_cores", "preview", "overwrite", "resume"])
 def test_what_is_not_for_parts(planned, name, tmp_path):
     write = {name: True} | ({"bbox": (0.0, 0.0, 1.0, 1.0)} if name == "whole_cores" else {})
     with pytest.raises(OutputError, match=f"{name} is not for the parts of a job: leave it out"):

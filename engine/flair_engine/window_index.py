@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FAN_OUT = 64
 """Rectangles in a rectangle of the next level: fewer are looked at one by one."""
-AT_ONCE = 4096
+AT_ONCE = 256
 """Windows that are looked up together."""
 
 

@@ -1,4 +1,4 @@
-"""What a territory costs, computed from what was measured: a département, a country.
+"""Costs of a territory, computed from what was measured: a département, a country.
 
 Where only CPUs were measured that is said, and which rate a GPU would need; no rate is assumed.
 """
@@ -29,7 +29,7 @@ WANTED = (
 """What may be wanted: name, pixels, seconds."""
 DELIVERED = "JPEG 2000"
 """What BD ORTHO is delivered in."""
-NOT_MEASURED = "not measured"
+NO_FIGURE = "not measured"
 RATES = (
     "Mpx/s is a whole run of flair-run from a TIFF, but for its start; the next column has the "
     f"decoding of five bands of {DELIVERED} added, on the cores that infer. Beside a GPU the "
@@ -45,7 +45,7 @@ def costs(results: Sequence[Result]) -> Table:
     """Return how long territories take, machine by machine that was measured."""
     rows = [row for result in results for row in _rows(result)]
     if not any(result.machine.gpu for result in results):
-        rows.append(("any GPU", *[NOT_MEASURED] * (2 + len(TERRITORIES) * len(COUNTS))))
+        rows.append(("any GPU", *[NO_FIGURE] * (2 + len(TERRITORIES) * len(COUNTS))))
     return Table(
         title="Time that a territory takes",
         columns=(
@@ -95,7 +95,7 @@ def _times(result: Result, rate: float) -> Iterator[str]:
     yield f"{rate:.2f}"
     decoding = _decoding(result)
     if decoding is None:
-        yield from [NOT_MEASURED] * (1 + len(TERRITORIES) * len(COUNTS))
+        yield from [NO_FIGURE] * (1 + len(TERRITORIES) * len(COUNTS))
         return
     together = min(rate, decoding) if result.machine.gpu else 1 / (1 / rate + 1 / decoding)
     yield f"{together:.2f}"
@@ -136,12 +136,12 @@ def _decoded_per_core(results: Sequence[Result]) -> float | None:
 
 
 def _cores(rate: float, each: float | None) -> str:
-    return NOT_MEASURED if each is None else f"{rate / each:,.1f}"
+    return NO_FIGURE if each is None else f"{rate / each:,.1f}"
 
 
 def _source(result: Result) -> str:
     date, io = result.sections["throughput"].date, result.sections.get("io")
-    decoded = io.date[:10] if io else NOT_MEASURED
+    decoded = io.date[:10] if io else NO_FIGURE
     return f"{result.machine.title}: runs {date[:10]}, decoding {decoded}"
 
 

@@ -1,4 +1,4 @@
-"""What one map of a whole territory costs, told before it is begun: hours, and much of a disk."""
+"""The cost of one map of a whole territory, told before it is begun: hours, and much of a disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COSTLY_PX = 2**28
 """Pixels of a map from which its cost is told: less than half a minute before that."""
-SAMPLES, SAMPLE_EDGE_PX = 4, 2048
+COST_SAMPLES, SAMPLE_EDGE_PX = 4, 2048
 """Squares of the map that are written to see what that takes."""
 
 
@@ -83,7 +83,7 @@ def check_disk(target: Target, cost: Cost) -> None:
 
 def _spread(parts: Sequence[Window]) -> Sequence[Window]:
     """Return some of the parts, from all over."""
-    return parts[:: max(1, len(parts) // SAMPLES)][:SAMPLES]
+    return parts[:: max(1, len(parts) // COST_SAMPLES)][:COST_SAMPLES]
 
 
 def _square(part: Window) -> Window:

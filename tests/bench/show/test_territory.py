@@ -1,11 +1,11 @@
-"""What territories cost, from figures whose answer is known."""
+"""Costs of territories, from figures whose answer is known."""
 
 from dataclasses import replace
 
 import pytest
 from doubles.figures import A100, CPU, STAGES, raster_io, result_of, throughput, whole_run
 
-from flair_bench.show.territory import NOT_MEASURED, costs, needed, notes
+from flair_bench.show.territory import NO_FIGURE, costs, needed, notes
 
 
 def measured(machine=CPU, *, decoding=10.0, rate=10.0, threads=2, with_io=True):
@@ -30,7 +30,7 @@ def test_on_cpus_decoding_is_added_and_machines_add_up():
     words = "Some CPU, 2 cores, ONNX Runtime FP32 at 512 / 128"
     assert row[:6] == (words, "10.00", "5.00", "8.3 h", "63 min", "8 min")
     assert row[6:] == ("31.8 days", "4.0 days", "11.9 h")
-    assert gpu == ("any GPU", *[NOT_MEASURED] * 8)
+    assert gpu == ("any GPU", *[NO_FIGURE] * 8)
 
 
 @pytest.mark.parametrize(("decoding", "together"), [(40.0, "40.00"), (900.0, "100.00")])
@@ -42,10 +42,10 @@ def test_beside_a_gpu_the_slower_of_the_two_counts(decoding, together):
 
 def test_what_was_not_measured_is_not_made_up():
     (row, _) = costs([measured(with_io=False)]).rows
-    assert row[2:] == (NOT_MEASURED,) * 7
-    assert costs([]).rows == (("any GPU", *[NOT_MEASURED] * 8),)
-    assert f"decoding {NOT_MEASURED}" in notes([measured(with_io=False)])[0]
-    assert f"({NOT_MEASURED})" in needed([]).rows[0][1]
+    assert row[2:] == (NO_FIGURE,) * 7
+    assert costs([]).rows == (("any GPU", *[NO_FIGURE] * 8),)
+    assert f"decoding {NO_FIGURE}" in notes([measured(with_io=False)])[0]
+    assert f"({NO_FIGURE})" in needed([]).rows[0][1]
 
 
 def test_the_rate_that_is_needed_and_the_cores_that_decode_it():

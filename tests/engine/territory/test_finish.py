@@ -1,10 +1,7 @@
 """Maps put together from parts: those of one run, or a refusal that names what is not there."""
 
-import re
 import shutil
-import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import rasterio
@@ -12,8 +9,6 @@ from doubles.territory import CPU, labels_of, put_together
 
 from flair_engine import MapOptions, segment
 from flair_engine.errors import OutputError, WriteError
-from flair_engine.options import Listener
-from flair_engine.territory.cost import Cost
 from flair_engine.territory.finish import UnfinishedError, finish, hectares
 from flair_engine.territory.part import Worker, run_parts
 from flair_engine.territory.state import (
@@ -145,61 +140,3 @@ def test_parts_of_two_engines(made, tmp_path):
     write_record(record_of(plan, state.part), replace(state.record, batch=7))
     with pytest.raises(OutputError, match="parts were made by .* and by .*: make them again"):
         finish(plan, tmp_path / "map.tif")
-
-
-def test_the_cost_of_a_large_map_is_told_first_and_its_disk_is_checked(
-    made, whole, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("flair_engine.territory.finish.COSTLY_PX", 10_000)
-    monkeypatch.setattr("flair_engine.territory.cost.SAMPLE_EDGE_PX", 256)
-    said, free = [], SimpleNamespace(free=10**9)
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: free)
-    listener = Listener(notify=said.append, progress=lambda *_: said.append("written"))
-    finish(made, tmp_path / "map.tif", listener=listener)
-    (told, *rest) = said
-    found = re.fullmatch(rf"{tmp_path}/map.tif: takes about (\d+) s, (.+) MB and, on the way, "
-                         r"(.+) MB of disk", told)  # fmt: skip
-    size = (tmp_path / "map.tif").stat().st_size / 1e6
-    assert set(rest) == {"written"}
-    assert float(found[2]) == float(found[3]) == pytest.approx(size, rel=0.3, abs=0.1)
-    assert (tmp_path / "map.tif").read_bytes() == whole.read_bytes()
-    left = sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("."))
-    assert left == []
-    free.free = 1000
-    with pytest.raises(OutputError, match=r"other.tif: takes about .*, 0.0 MB are free: give a"):
-        finish(made, tmp_path / "other.tif", listener=listener)
-    assert not (tmp_path / "other.tif").exists()
-    finish(made, tmp_path / "other.vrt", listener=listener)
-
-
-def test_the_cost_of_a_cog_counts_the_copy():
-    cost = Cost(wall_s=7200, size=10**10, disk=2 * 10**10)
-    assert str(cost) == "about 2.0 h, 10.0 GB and, on the way, 20.0 GB of disk"
-    assert "about 20 min" in str(replace(cost, wall_s=1200))
-
-
-def test_a_stac_item_is_that_of_one_run(territory, planned, tmp_path, monkeypatch):
-    pytest.importorskip("pystac")
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    row = str(territory.tiles / "t0[0-2].tif")
-    write = {"cog": True, "stac": True, "acquired": "2023-07"}
-    plan = planned(inputs=row, write=write)
-    make(plan)
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-    segment(territory.model, row, tmp_path / "one" / "map.tif", CPU, write=MapOptions(**write))
-    said = []
-    finish(plan, tmp_path / "other" / "map.tif")
-    one, other = bytes_in(tmp_path / "one"), bytes_in(tmp_path / "other")
-    assert "map.json" in one
-    assert one == other
-    finish(plan, tmp_path / "all.vrt", listener=Listener(notify=said.append))
-    assert said == [f"{tmp_path}/all.vrt: a VRT has no STAC Item, its maps would: finish OUT.tif"]
-
-
-def test_an_item_needs_its_package_before_anything_is_planned(planned, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pystac", None)
-    with pytest.raises(OutputError, match=r"--stac needs .*flair-engine\[stac\]"):
-        planned(write={"stac": True})
-    with pytest.raises(OutputError, match="--acquired is said in the Item of --stac alone"):
-        planned(write={"acquired": "2023"})

@@ -211,12 +211,12 @@ def _gpus(plan: Plan, asked: float | None) -> float:
 @contextmanager
 def _connected(plan: Plan, address: str | None, gpus: float, listener: Listener) -> Iterator[Any]:
     """Yield ray, connected to a cluster. Raises ClusterError where it cannot be."""
+    if address is not None:
+        _check_address(address)
     import ray
 
     threads = plan.run.threads or available_cpus()
     own = address is None
-    if address is not None:
-        _check_address(address)
     with _environment(_of_own() if own else {}):
         try:
             _init(address, threads)

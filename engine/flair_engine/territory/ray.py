@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from flair_engine.options import OnError
     from flair_engine.territory.plan_file import JobPart, Plan
 
-PAUSES_S = (1.0, 5.0, 30.0)
+DEATH_PAUSES_S = (1.0, 5.0, 30.0)
 """Seconds before a part is tried again whose process or machine has died."""
 BUSY_S = 5.0
 """Seconds before a look at a part that a process elsewhere is at work on."""
@@ -176,8 +176,8 @@ def _charged(
     """Have a part tried again whose process has died; where that was often, return the error."""
     tasks.deaths[part.id] += 1
     deaths = tasks.deaths[part.id]
-    if deaths <= len(PAUSES_S):
-        pause_s = PAUSES_S[deaths - 1]
+    if deaths <= len(DEATH_PAUSES_S):
+        pause_s = DEATH_PAUSES_S[deaths - 1]
         listener.notify(
             f"{part.id}: its process died, try {deaths} ({death}); tried again in {pause_s:g} s"
         )

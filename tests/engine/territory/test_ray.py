@@ -107,7 +107,7 @@ def fake(monkeypatch):
 
         monkeypatch.setattr(module, "_connected", connected)
         monkeypatch.setattr(module, "_device", lambda planned: planned)
-        monkeypatch.setattr(module, "PAUSES_S", (0.0, 0.01, 0.02))
+        monkeypatch.setattr(module, "DEATH_PAUSES_S", (0.0, 0.01, 0.02))
         monkeypatch.setattr(module, "BUSY_S", 0.0)
         monkeypatch.setattr(module, "WAIT_S", 0.01)
         return ray

@@ -120,7 +120,7 @@ def ray_driver(plan, cluster):
 
 def charged(said):
     """Return how often the process of each part died, as a driver told it."""
-    return Counter(re.findall(r"(r\d+_c\d+): its process died, try", said))
+    return Counter(re.findall(r"(r\d+_c\d+): its process died ", said))
 
 
 def test_ten_kills_of_workers_one_of_the_driver_a_machine_gone_and_one_added(

@@ -50,6 +50,7 @@ OBJECT_STORE_BYTES = 80 * 2**20
 OWN_NUMBERS = {"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}}
 """Has Ray say which GPU a task has and hide none: a process that has begun on one sees no other,
 and keeps its model from task to task."""
+SEE_MEMORY = "see whether it runs out of memory, then run it again"
 
 
 class ClusterError(FlairError):
@@ -104,7 +105,7 @@ def run_parts_on_ray(
                 raise found
             if found is None:
                 tasks.again(part, BUSY_S)
-            elif isinstance(found, _Death):
+            elif isinstance(found, ProcessDiedError):
                 if error := _charged(plan, part, found, tasks, listener):
                     yield part, error
             else:
@@ -153,41 +154,30 @@ class _Tasks:
         return due and len(self._flying) < IN_FLIGHT
 
 
-class _Death(str):
-    """What Ray calls the way in which the process of a task has ended."""
-
-    __slots__ = ()
-
-
-def _result(ray: Any, reference: Any) -> PartRecord | FlairError | _Death | None:
-    """Return what a task came to; of one whose process has died, how."""
+def _result(ray: Any, reference: Any) -> PartRecord | FlairError | None:
+    """Return what a task came to."""
     try:
         found: PartRecord | FlairError | None = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         return unforeseen(error.cause)
     except ray.exceptions.RayError as error:
-        return _Death(type(error).__name__)
+        return ProcessDiedError(f"its process died ({type(error).__name__})", SEE_MEMORY)
     return found
 
 
 def _charged(
-    plan: Plan, part: JobPart, death: _Death, tasks: _Tasks, listener: Listener
+    plan: Plan, part: JobPart, death: FlairError, tasks: _Tasks, listener: Listener
 ) -> FlairError | None:
     """Have a part tried again whose process has died; where that was often, return the error."""
     tasks.deaths[part.id] += 1
-    deaths = tasks.deaths[part.id]
-    if deaths <= len(DEATH_PAUSES_S):
-        pause_s = DEATH_PAUSES_S[deaths - 1]
-        listener.notify(
-            f"{part.id}: its process died, try {deaths} ({death}); tried again in {pause_s:g} s"
-        )
+    tries = tasks.deaths[part.id]
+    if tries <= len(DEATH_PAUSES_S):
+        pause_s = DEATH_PAUSES_S[tries - 1]
+        listener.notify(f"{part.id}: {death.what}, try {tries}; tried again in {pause_s:g} s")
         tasks.again(part, pause_s)
         return None
-    error = ProcessDiedError(
-        f"its process died in {deaths} tries ({death})",
-        "see whether it runs out of memory, then run it again",
-    )
-    failure = Failure(reason=str(error), exit_code=error.exit_code, tries=deaths, at=now())
+    error = ProcessDiedError(f"{death.what} in {tries} tries", death.remedy)
+    failure = Failure(reason=str(error), exit_code=error.exit_code, tries=tries, at=now())
     write_record(failure_of(plan, part), failure)
     return error
 

@@ -20,7 +20,7 @@ from flair_engine.territory.state import states
 
 def deaths_told(said):
     """Return how often the process of each part has died, as it was told."""
-    return Counter(re.findall(r"(r\d+_c\d+): its process died, try", said))
+    return Counter(re.findall(r"(r\d+_c\d+): its process died ", said))
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_a_part_that_ends_its_processes_stops_no_other(planned, fake):
     assert deaths_told("\n".join(told)) == {names[1]: 3, names[2]: 3}
     failed = states(made)[2]
     assert (failed.name, failed.failure.tries, failed.failure.exit_code) == ("failed", 4, 1)
-    assert "its process died in 4 tries (RayError): see whether it runs" in failed.failure.reason
+    assert "its process died (RayError) in 4 tries: see whether it runs" in failed.failure.reason
     assert (ray.asked["max_retries"], ray.asked["max_calls"]) == (0, 0)
     assert (ray.asked["num_cpus"], ray.asked["num_gpus"]) == (1, 0)
     # What is done is told again, and asks nothing of Ray.
@@ -217,10 +217,16 @@ def test_addresses_that_are_refused(address, said):
         module._check_address(address)
 
 
-def test_a_ray_that_cannot_be_used(planned):
-    pytest.importorskip("ray")
+def test_a_ray_that_cannot_be_used(planned, monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def refuse(**_options):
+        raise ConnectionError("Could not find any running Ray instance.\nPlease specify the one")
+
+    monkeypatch.setattr(ray, "init", refuse)
     made = planned(part_px=4096)
-    with pytest.raises(ClusterError, match="Ray at auto cannot be used .*: give the HOST:PORT"):
+    match = r"Ray at auto cannot be used \(Could not find any .* instance.\): give the HOST:PORT"
+    with pytest.raises(ClusterError, match=match):
         list(run_parts_on_ray(made, made.parts, address="auto"))
 
 

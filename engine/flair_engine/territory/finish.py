@@ -147,9 +147,11 @@ def _write(
     """Write maps as one run would, all or those of a shard, and return these."""
     first, step = shard or (0, 1)
     own = targets[first::step]
-    delivery.write(delivery.left(own), listener)
-    if shard is None and len(targets) > 1:  # others may have made them, long ago
-        delivery.check(targets)
+    left = delivery.left(own)
+    delivery.write(left, listener)
+    if shard is None:  # what others have made, maybe long ago
+        now = {target.path for target in left}
+        delivery.check([target for target in targets if target.path not in now])
     return own
 
 

@@ -87,31 +87,41 @@ def run_parts_on_ray(
     if not left:
         return
     with _connected(plan, address, gpus, listener) as ray:
-        task = ray.remote(
-            num_cpus=plan.run.threads,
-            num_gpus=gpus,
-            max_retries=0,
-            max_calls=0,  # with a GPU it is 1 by itself, and each part would load the model
-            scheduling_strategy="SPREAD",
-            **({"runtime_env": OWN_NUMBERS} if gpus else {}),
-        )(_outcome)
-        folder = str(plan.folder.absolute())
-        tasks = _Tasks(
-            left, lambda part: task.remote(folder, plan.digest, on_error, part.id), ray.wait
-        )
+        tasks = _Tasks(left, _submit(ray, plan, gpus, on_error), ray.wait)
         for part, reference in tasks.ended():
             found = _result(ray, reference)
             if isinstance(found, EngineError):
                 raise found
             if found is None:
                 tasks.again(part, BUSY_S)
-            elif isinstance(found, ProcessDiedError):
-                if error := _charged(plan, part, found, tasks, listener):
-                    yield part, error
-            else:
-                for warning in found.warnings if isinstance(found, PartRecord) else ():
-                    listener.warn(f"{part.id}: {warning}")
+                continue
+            if isinstance(found, ProcessDiedError):
+                found = _charged(plan, part, found, tasks, listener)
+            if found is not None:
+                _warn(part, found, listener)
                 yield part, found
+
+
+def _submit(
+    ray: Any, plan: Plan, gpus: float, on_error: OnError | None
+) -> Callable[[JobPart], Any]:
+    """Return what starts a task for a part, and returns its reference."""
+    task = ray.remote(
+        num_cpus=plan.run.threads,
+        num_gpus=gpus,
+        max_retries=0,
+        max_calls=0,  # with a GPU it is 1 by itself, and each part would load the model
+        scheduling_strategy="SPREAD",
+        **({"runtime_env": OWN_NUMBERS} if gpus else {}),
+    )(_outcome)
+    folder = str(plan.folder.absolute())
+    return lambda part: task.remote(folder, plan.digest, on_error, part.id)
+
+
+def _warn(part: JobPart, found: PartRecord | FlairError, listener: Listener) -> None:
+    """Tell what makes the map of a part wrong: its process has told nobody."""
+    for warning in found.warnings if isinstance(found, PartRecord) else ():
+        listener.warn(f"{part.id}: {warning}")
 
 
 class _Tasks:

@@ -13,6 +13,8 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -42,7 +44,9 @@ BUSY_S = 5.0
 WAIT_S = 0.5
 """Seconds between looks at what is due; signals are heard meanwhile."""
 ANSWER_S = 10.0
-"""Seconds in which a head has to answer."""
+"""Seconds in which something has to listen where a head is to be."""
+HEALTHY_S = 20.0
+"""Seconds in which a head says that it is one; it takes two."""
 IN_FLIGHT = 1000
 """Tasks that Ray has at a time: more than any cluster runs, and it looks through all of them."""
 OBJECT_STORE_BYTES = 80 * 2**20
@@ -261,6 +265,24 @@ def _check_address(address: str) -> None:
             f"address {address}: nothing answers there ({error})",
             "start it with ray start --head, or give no address to start one here",
         ) from error
+    _check_head(address)
+
+
+def _check_head(address: str) -> None:
+    """Raise ClusterError where it is no head of Ray that answers, or one of another token."""
+    asked = ["-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        done = subprocess.run(
+            [sys.executable, *asked], capture_output=True, timeout=HEALTHY_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        done = None
+    if done is None or done.returncode:
+        raise ClusterError(
+            f"address {address}: what answers there is no head of Ray that lets this user in",
+            "give the port of ray start (6379), not that of its dashboard, and the same "
+            "RAY_AUTH_TOKEN",
+        )
 
 
 def _own(threads: int) -> dict[str, Any]:

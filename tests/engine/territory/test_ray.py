@@ -30,10 +30,9 @@ def test_two_machines_make_the_map_of_one_whatever_is_killed(planned, whole, tmp
     with nodes(monkeypatch, 2) as cluster:
         driver = job_process("part", made.folder, "--workers", "ray",
                              "--address", cluster.address)  # fmt: skip
-        for number in range(2):
-            part, pid = stop_one(made.folder, number)
-            end(pid)
-            killed[part] += 1
+        part, pid = stop_one(made.folder, 0)
+        end(pid)
+        killed[part] += 1
         remove_node_at_work(cluster, made.folder, killed)
         add_node(cluster)
         out, err = driver.communicate(timeout=240)
@@ -215,6 +214,18 @@ def test_gpus_that_mean_nothing(planned, device, asked, said):
 def test_addresses_that_are_refused(address, said):
     with pytest.raises(ClusterError, match=said):
         module._check_address(address)
+
+
+def test_what_answers_and_is_no_head(monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setattr(module, "HEALTHY_S", 3.0)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        match = f"address {address}: what answers there is no head of Ray .*: give the port of ray"
+        with pytest.raises(ClusterError, match=match):
+            module._check_address(address)
 
 
 def test_a_ray_that_cannot_be_used(planned, monkeypatch):

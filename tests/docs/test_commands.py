@@ -106,6 +106,7 @@ ELSEWHERE = (
     Elsewhere(r"(\w+=\S+ )*pytest -m gpu ", "needs a GPU", check_files),
     Elsewhere(r"flair-bench ", "takes minutes", check_options),
     Elsewhere(r"flair-\w+ .*--engine trt\b", "needs a GPU and TensorRT", check_options),
+    Elsewhere(r"flair-job .*--workers ray", "starts a cluster, and needs Ray", check_options),
     Elsewhere(r"flair-run .*--precision bf16", "needs a CPU that computes in bf16", check_options),
     Elsewhere(r"flair-export IGNF/", "downloads weights from the Hub", check_options),
 )

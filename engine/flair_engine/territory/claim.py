@@ -24,6 +24,8 @@ BEAT_S = 10.0
 STALE_S = 90.0
 """Seconds without a touch after which the holder is taken for dead: some machines hang for long
 while a network drive does."""
+POLL_S = 1.0
+"""Seconds between looks at what another process is at work on."""
 
 
 class ClaimLostError(BusyError):

@@ -23,7 +23,7 @@ from flair_engine.mapping.map_tiles import MapTiles
 from flair_engine.mapping.published import sha256_of
 from flair_engine.mapping.targets import check_maps, output_path
 from flair_engine.overwriting import refuse_inputs
-from flair_engine.territory.claim import Claim
+from flair_engine.territory.claim import POLL_S, Claim
 from flair_engine.territory.cost import cost_of
 from flair_engine.territory.plan_file import edges
 from flair_engine.territory.state import PARTS, map_of
@@ -42,10 +42,8 @@ if TYPE_CHECKING:
 
     Beside = Callable[[Target, Mapping[str, Path]], Mapping[Path, bytes]]
 
-MAPS = "maps"
+NOTES = "maps"
 """Folder of notes and claims in that of the job."""
-POLL_S = 1.0
-"""Seconds between looks at a map that another process is writing."""
 
 
 class Delivery:
@@ -146,7 +144,7 @@ class Delivery:
         return [output_path(target.path, name) for name in self._style.spec.outputs]
 
     def _beside(self, target: Target, kind: str) -> Path:
-        return self._plan.folder / MAPS / f"{target.path.name}.{kind}"
+        return self._plan.folder / NOTES / f"{target.path.name}.{kind}"
 
     def _note(self, target: Target) -> dict[str, Any]:
         """Return what is noted of the map at a place; nothing where that is not known."""
@@ -206,10 +204,10 @@ class Delivery:
 def make_notes_folder(plan: Plan) -> None:
     """Make the folder of notes. Raises WriteError."""
     try:
-        (plan.folder / MAPS).mkdir(exist_ok=True)
+        (plan.folder / NOTES).mkdir(exist_ok=True)
     except OSError as error:
         raise WriteError(
-            f"{plan.folder / MAPS}: cannot be made ({error.strerror})", "check the job's folder"
+            f"{plan.folder / NOTES}: cannot be made ({error.strerror})", "check the job's folder"
         ) from error
 
 

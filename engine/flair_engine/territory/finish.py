@@ -160,8 +160,9 @@ def _write(
         listener.notify(f"{left[0].path}: takes {cost}")
         check_disk(left[0], cost)
     delivery.write(left, listener)
-    if shard is None and len(targets) > 1:  # others may have made them, long ago
-        delivery.check(targets)
+    if shard is None:  # what others have made, maybe long ago
+        now = {target.path for target in left}
+        delivery.check([target for target in targets if target.path not in now])
     return own
 
 

@@ -25,7 +25,7 @@ from flair_engine.mapping.targets import journal_folder, output_path
 from flair_engine.options import Job, Listener, MapOptions
 from flair_engine.report import now
 from flair_engine.run import run
-from flair_engine.territory.claim import Claim
+from flair_engine.territory.claim import POLL_S, Claim
 from flair_engine.territory.engine import check_engine
 from flair_engine.territory.seeing import Sight
 from flair_engine.territory.state import (
@@ -53,8 +53,6 @@ T = TypeVar("T")
 PAUSES_S = (5.0, 30.0)
 """Seconds before the second and the third try: what other processes take, or a network drive,
 comes back."""
-POLL_S = 1.0
-"""Seconds between looks at a part that another process is at work on."""
 
 
 class PartError(FlairError):

@@ -13,6 +13,8 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -35,14 +37,16 @@ if TYPE_CHECKING:
     from flair_engine.options import OnError
     from flair_engine.territory.plan_file import JobPart, Plan
 
-PAUSES_S = (1.0, 5.0, 30.0)
+DEATH_PAUSES_S = (1.0, 5.0, 30.0)
 """Seconds before a part is tried again whose process or machine has died."""
 BUSY_S = 5.0
 """Seconds before a look at a part that a process elsewhere is at work on."""
 WAIT_S = 0.5
 """Seconds between looks at what is due; signals are heard meanwhile."""
 ANSWER_S = 10.0
-"""Seconds in which a head has to answer."""
+"""Seconds in which something has to listen where a head is to be."""
+HEALTHY_S = 20.0
+"""Seconds in which a head says that it is one; it takes two."""
 IN_FLIGHT = 1000
 """Tasks that Ray has at a time: more than any cluster runs, and it looks through all of them."""
 OBJECT_STORE_BYTES = 80 * 2**20
@@ -50,6 +54,7 @@ OBJECT_STORE_BYTES = 80 * 2**20
 OWN_NUMBERS = {"env_vars": {"RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1"}}
 """Has Ray say which GPU a task has and hide none: a process that has begun on one sees no other,
 and keeps its model from task to task."""
+SEE_MEMORY = "see whether it runs out of memory, then run it again"
 
 
 class ClusterError(FlairError):
@@ -86,31 +91,41 @@ def run_parts_on_ray(
     if not left:
         return
     with _connected(plan, address, gpus, listener) as ray:
-        task = ray.remote(
-            num_cpus=plan.run.threads,
-            num_gpus=gpus,
-            max_retries=0,
-            max_calls=0,  # with a GPU it is 1 by itself, and each part would load the model
-            scheduling_strategy="SPREAD",
-            **({"runtime_env": OWN_NUMBERS} if gpus else {}),
-        )(_outcome)
-        folder = str(plan.folder.absolute())
-        tasks = _Tasks(
-            left, lambda part: task.remote(folder, plan.digest, on_error, part.id), ray.wait
-        )
+        tasks = _Tasks(left, _submit(ray, plan, gpus, on_error), ray.wait)
         for part, reference in tasks.ended():
             found = _result(ray, reference)
             if isinstance(found, EngineError):
                 raise found
             if found is None:
                 tasks.again(part, BUSY_S)
-            elif isinstance(found, _Death):
-                if error := _charged(plan, part, found, tasks, listener):
-                    yield part, error
-            else:
-                for warning in found.warnings if isinstance(found, PartRecord) else ():
-                    listener.warn(f"{part.id}: {warning}")
+                continue
+            if isinstance(found, ProcessDiedError):
+                found = _charged(plan, part, found, tasks, listener)
+            if found is not None:
+                _warn(part, found, listener)
                 yield part, found
+
+
+def _submit(
+    ray: Any, plan: Plan, gpus: float, on_error: OnError | None
+) -> Callable[[JobPart], Any]:
+    """Return what starts a task for a part, and returns its reference."""
+    task = ray.remote(
+        num_cpus=plan.run.threads,
+        num_gpus=gpus,
+        max_retries=0,
+        max_calls=0,  # with a GPU it is 1 by itself, and each part would load the model
+        scheduling_strategy="SPREAD",
+        **({"runtime_env": OWN_NUMBERS} if gpus else {}),
+    )(_outcome)
+    folder = str(plan.folder.absolute())
+    return lambda part: task.remote(folder, plan.digest, on_error, part.id)
+
+
+def _warn(part: JobPart, found: PartRecord | FlairError, listener: Listener) -> None:
+    """Tell what makes the map of a part wrong: its process has told nobody."""
+    for warning in found.warnings if isinstance(found, PartRecord) else ():
+        listener.warn(f"{part.id}: {warning}")
 
 
 class _Tasks:
@@ -153,41 +168,30 @@ class _Tasks:
         return due and len(self._flying) < IN_FLIGHT
 
 
-class _Death(str):
-    """What Ray calls the way in which the process of a task has ended."""
-
-    __slots__ = ()
-
-
-def _result(ray: Any, reference: Any) -> PartRecord | FlairError | _Death | None:
-    """Return what a task came to; of one whose process has died, how."""
+def _result(ray: Any, reference: Any) -> PartRecord | FlairError | None:
+    """Return what a task came to."""
     try:
         found: PartRecord | FlairError | None = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         return unforeseen(error.cause)
     except ray.exceptions.RayError as error:
-        return _Death(type(error).__name__)
+        return ProcessDiedError(f"its process died ({type(error).__name__})", SEE_MEMORY)
     return found
 
 
 def _charged(
-    plan: Plan, part: JobPart, death: _Death, tasks: _Tasks, listener: Listener
+    plan: Plan, part: JobPart, death: FlairError, tasks: _Tasks, listener: Listener
 ) -> FlairError | None:
     """Have a part tried again whose process has died; where that was often, return the error."""
     tasks.deaths[part.id] += 1
-    deaths = tasks.deaths[part.id]
-    if deaths <= len(PAUSES_S):
-        pause_s = PAUSES_S[deaths - 1]
-        listener.notify(
-            f"{part.id}: its process died, try {deaths} ({death}); tried again in {pause_s:g} s"
-        )
+    tries = tasks.deaths[part.id]
+    if tries <= len(DEATH_PAUSES_S):
+        pause_s = DEATH_PAUSES_S[tries - 1]
+        listener.notify(f"{part.id}: {death.what}, try {tries}; tried again in {pause_s:g} s")
         tasks.again(part, pause_s)
         return None
-    error = ProcessDiedError(
-        f"its process died in {deaths} tries ({death})",
-        "see whether it runs out of memory, then run it again",
-    )
-    failure = Failure(reason=str(error), exit_code=error.exit_code, tries=deaths, at=now())
+    error = ProcessDiedError(f"{death.what} in {tries} tries", death.remedy)
+    failure = Failure(reason=str(error), exit_code=error.exit_code, tries=tries, at=now())
     write_record(failure_of(plan, part), failure)
     return error
 
@@ -211,12 +215,12 @@ def _gpus(plan: Plan, asked: float | None) -> float:
 @contextmanager
 def _connected(plan: Plan, address: str | None, gpus: float, listener: Listener) -> Iterator[Any]:
     """Yield ray, connected to a cluster. Raises ClusterError where it cannot be."""
+    if address is not None:
+        _check_address(address)
     import ray
 
     threads = plan.run.threads or available_cpus()
     own = address is None
-    if address is not None:
-        _check_address(address)
     with _environment(_of_own() if own else {}):
         try:
             _init(address, threads)
@@ -261,6 +265,24 @@ def _check_address(address: str) -> None:
             f"address {address}: nothing answers there ({error})",
             "start it with ray start --head, or give no address to start one here",
         ) from error
+    _check_head(address)
+
+
+def _check_head(address: str) -> None:
+    """Raise ClusterError where it is no head of Ray that answers, or one of another token."""
+    asked = ["-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        done = subprocess.run(
+            [sys.executable, *asked], capture_output=True, timeout=HEALTHY_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        done = None
+    if done is None or done.returncode:
+        raise ClusterError(
+            f"address {address}: what answers there is no head of Ray that lets this user in",
+            "give the port of ray start (6379), not that of its dashboard, and the same "
+            "RAY_AUTH_TOKEN",
+        )
 
 
 def _own(threads: int) -> dict[str, Any]:

@@ -75,6 +75,10 @@ def test_a_part_that_fails(job, folder, territory, tmp_path, monkeypatch):
         "0 done, 0 empty, 1 failed, 0 running, 3 missing",
         "r0_c0 failed: a.tif: has changed: put it back",
     ]
+    monkeypatch.undo()
+    code, out, _ = job("part", folder, "--failed", "--on-error", "skip")
+    assert (code, [line.split(":")[0] for line in out.splitlines()]) == (0, ["r0_c0"])
+    assert job("part", folder, "--failed")[:2] == (0, "")
 
 
 def fail(_facts):
@@ -90,6 +94,14 @@ def fail(_facts):
         (["part", "JOB", "--shard", "one"], "'one' is not I/N"),
         (["part", "JOB", "--shard", "0/3", "--only", "r0_c0"], "give one of them"),
         (["part", "JOB", "--only", "r7_c7"], "r7_c7: is no part of"),
+        (["part", "JOB", "--workers", "dask"], "'dask' is not 'ray'"),
+        (["part", "JOB", "--address", "auto"], "--address is for --workers ray: give both"),
+        (["part", "JOB", "--gpus-per-worker", "1"], "--gpus-per-worker is for --workers ray"),
+        (["part", "JOB", "--workers", "ray", "--gpus-per-worker", "1"], "planned for CPUs"),
+        (["part", "JOB", "--workers", "ray", "--gpus-per-worker", "one"], "'one' is not a valid"),
+        (["part", "JOB", "--workers", "ray", "--address", "head"], "give auto, or its HOST:PORT"),
+        (["finish", "JOB", "maps", "--shard", "2/2"], "'2/2' is not I/N"),
+        (["finish", "JOB", "map.tif", "--shard", "0/2"], "one file is written by one process"),
         (["status", "absent"], "make it with flair-job plan"),
     ],
 )

@@ -1,6 +1,7 @@
 """Parts of a territory: each equal to the same pixels of one run, whoever makes them and when."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -29,7 +30,14 @@ from flair_engine.territory.finish import UnfinishedError, finish
 from flair_engine.territory.part import PartError, Worker, run_part, run_parts
 from flair_engine.territory.plan import plan
 from flair_engine.territory.seeing import Sight
-from flair_engine.territory.state import claim_of, states
+from flair_engine.territory.state import (
+    Failure,
+    claim_of,
+    failure_of,
+    record_of,
+    states,
+    write_record,
+)
 
 
 @pytest.fixture
@@ -38,17 +46,21 @@ def model(territory):
         yield model
 
 
+def copied(territory, folder, rows):
+    """Copy so many rows of tiles, to be changed; return their folder."""
+    (folder / "tiles").mkdir()
+    for path in sorted(territory.tiles.glob(f"t[0-{rows - 1}]*.tif")):
+        shutil.copy2(path, folder / "tiles")
+    return folder / "tiles"
+
+
 def run_all(plan, model):
     return [run_part(plan, part.id, model=model) for part in plan.parts]
 
 
-@pytest.mark.slow
-def test_parts_equal_the_whole(planned, whole, territory, model):
-    plan = planned()
-    records = run_all(plan, model)
-    assert len(plan.parts) == 16
-    assert {record.state for record in records} == {"done"}
-    assert (put_together(plan) == labels_of(whole)).all()
+def test_parts_equal_the_whole(all_made, whole, territory):
+    assert [state.name for state in states(all_made)] == ["done"] * 16
+    assert (put_together(all_made) == labels_of(whole)).all()
     assert (labels_of(whole) == position_labels(territory.image_bhw)).all()
 
 
@@ -131,14 +143,13 @@ def test_what_is_done_is_seen_to_be_done(planned, model):
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_file_that_has_changed_is_refused_by_the_parts_that_see_it(territory, tmp_path, model):
     tiles = shutil.copytree(territory.tiles, tmp_path / "tiles")
     made = plan(territory.model, tiles, tmp_path / "job", CPU, part_px=512)
     os.utime(tiles / "t00.tif", ns=(1, 1))
     (tiles / "t55.tif").unlink()
     with Worker(made, model=model) as worker:
-        found = dict(run_parts(worker, made.parts))
+        found = dict(run_parts(worker, [*made.parts[:2], made.parts[-1]]))
     refused = {part.id: str(e) for part, e in found.items() if isinstance(e, SourceError)}
     assert refused.keys() == {made.parts[0].id, made.parts[-1].id}
     assert "t00.tif: has changed since the job was planned" in refused[made.parts[0].id]
@@ -146,7 +157,7 @@ def test_a_file_that_has_changed_is_refused_by_the_parts_that_see_it(territory, 
     by_id = {state.part.id: state for state in states(made)}
     assert by_id[made.parts[0].id].name == "failed"
     assert by_id[made.parts[0].id].failure.tries == 1
-    with pytest.raises(UnfinishedError, match="2 of 16 parts.*failed.*failed"):
+    with pytest.raises(UnfinishedError, match="15 of 16 parts.*failed.*failed.*missing"):
         finish(made, tmp_path / "map.vrt")
 
 
@@ -159,21 +170,28 @@ def test_another_model_is_refused(planned, territory, tmp_path, model):
         run_part(replace(made, model=tmp_path / "copied.onnx"), made.parts[1].id, model=model)
 
 
-@pytest.mark.slow
 def test_a_part_without_a_valid_pixel_is_empty(territory, tmp_path, model):
-    tiles = shutil.copytree(territory.tiles, tmp_path / "tiles")
-    write(tiles / "t55.tif", np.zeros((2, 1100, 1100), np.uint8), row=1650, col=1650, nodata=0)
+    tiles = copied(territory, tmp_path, rows=1)
+    write(tiles / "t1.tif", np.zeros((2, 800, 800), np.uint8), row=330, nodata=0)
     made = plan(territory.model, tiles, tmp_path / "job", CPU, part_px=512)
     with Worker(made, model=model) as worker:
         records = [record for _, record in run_parts(worker, made.parts)]
-    empty = [record for record in records if record.state == "empty"]
-    assert (len(records), len(empty)) == (24, 8)
-    assert all(record.files == {} for record in empty)
-    assert len(done_at(made)) == 16
+    empty = [part for part, record in zip(made.parts, records, strict=True) if not record.files]
+    assert [part.id for part in empty] == ["r1_c0", "r1_c1", "r2_c0", "r2_c1"]
+    assert {state.name for state in states(made)} == {"done", "empty"}
+    assert len(done_at(made)) == 4
     done = finish(made, tmp_path / "map.tif")
     segment(territory.model, tiles, tmp_path / "whole.tif", CPU)
     assert done.left_out == ()
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    # One that is missing and one that has failed are named, those that are empty are not.
+    record_of(made, made.parts[0]).unlink()
+    record_of(made, made.parts[1]).unlink()
+    failure = Failure(reason="t01.tif: spoilt: fetch it", exit_code=1, tries=3, at="now")
+    write_record(failure_of(made, made.parts[1]), failure)
+    match = r"2 of 8 .*: r0_c1 failed \(t01.tif: spoilt: fetch it\); r0_c0 is missing: make them"
+    with pytest.raises(UnfinishedError, match=match):
+        finish(made, tmp_path / "other.tif")
 
 
 def test_a_failure_on_the_way_is_tried_again(planned, model, monkeypatch):
@@ -272,7 +290,7 @@ def test_three_processes_make_the_map_of_one(planned, whole, tmp_path):
 def test_what_is_killed_and_run_again_has_the_same_bytes(planned, whole, tmp_path):
     made = planned()
     random = np.random.default_rng(4)
-    for _ in range(4):
+    for _ in range(2):
         process = shard(made, 0, 1)
         with suppress(subprocess.TimeoutExpired):
             process.wait(1.5 + 1.5 * random.random())
@@ -286,10 +304,8 @@ def test_what_is_killed_and_run_again_has_the_same_bytes(planned, whole, tmp_pat
     assert {name for name in names if "failed" in name} == set()
 
 
-def test_a_map_without_a_record_is_made_again(planned, model):
-    made = planned()
+def test_a_map_without_a_record_is_made_again(made, model):
     part = made.parts[0]
-    run_part(made, part.id, model=model)
     folder = made.folder / "parts"
     content = (folder / f"{part.id}.tif").read_bytes()
     (folder / f"{part.id}.part.json").unlink()
@@ -297,10 +313,8 @@ def test_a_map_without_a_record_is_made_again(planned, model):
     assert (folder / f"{part.id}.tif").read_bytes() == content
 
 
-def test_a_map_that_is_gone_is_made_again(planned, model):
-    made = planned()
+def test_a_map_that_is_gone_is_made_again(made, model):
     part = made.parts[0]
-    run_part(made, part.id, model=model)
     (made.folder / "parts" / f"{part.id}.tif").unlink()
     assert states(made)[0].name == "missing"
     assert run_part(made, part.id, model=model).state == "done"
@@ -310,7 +324,7 @@ def test_a_map_that_is_gone_is_made_again(planned, model):
 def test_a_tile_that_cannot_be_decoded_fails_its_parts_alone_and_can_be_skipped(
     territory, tmp_path, model
 ):
-    tiles = shutil.copytree(territory.tiles, tmp_path / "tiles")
+    tiles = copied(territory, tmp_path, rows=2)
     size = (tiles / "t00.tif").stat().st_size
     os.truncate(tiles / "t00.tif", size - 50_000)
     made = plan(territory.model, tiles, tmp_path / "job", CPU, part_px=512)
@@ -322,7 +336,7 @@ def test_a_tile_that_cannot_be_decoded_fails_its_parts_alone_and_can_be_skipped(
     assert states(made)[0].failure.tries == 2
     with Worker(made, model=model, on_error="skip") as worker:
         records = [worker.run(part) for part in made.parts]
-    assert [record.skipped_blocks > 0 for record in records] == [True, *[False] * 15]
+    assert [record.skipped_blocks > 0 for record in records] == [True, *[False] * 7]
     done = finish(made, tmp_path / "map.tif")
     assert done.skipped_blocks == records[0].skipped_blocks
     skip = ReadOptions(on_error="skip")
@@ -332,7 +346,7 @@ def test_a_tile_that_cannot_be_decoded_fails_its_parts_alone_and_can_be_skipped(
 
 @pytest.mark.slow
 def test_after_a_tile_was_replaced_the_parts_that_see_it_are_made_again(territory, tmp_path, model):
-    tiles = shutil.copytree(territory.tiles, tmp_path / "tiles")
+    tiles = copied(territory, tmp_path, rows=3)
     made = plan(territory.model, tiles, tmp_path / "job", CPU, part_px=512)
     run_all(made, model)
     before = done_at(made)
@@ -347,6 +361,17 @@ def test_after_a_tile_was_replaced_the_parts_that_see_it_are_made_again(territor
     finish(again, tmp_path / "map.tif")
     segment(territory.model, tiles, tmp_path / "whole.tif", CPU)
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+def test_the_part_whose_process_died_comes_after_the_others(planned, model):
+    made = planned()
+    dead = {"token": "theirs", "place": "another machine", "pid": 1}
+    (made.folder / "parts").mkdir()
+    claim_of(made, made.parts[0]).write_text(json.dumps(dead))
+    os.utime(claim_of(made, made.parts[0]), (1, 1))
+    with Worker(made, model=model) as worker:
+        found = [part for part, _ in run_parts(worker, made.parts[:3])]
+    assert found == [made.parts[1], made.parts[2], made.parts[0]]
 
 
 def test_files_that_many_parts_see_are_not_hashed_by_each(planned, model, monkeypatch):

@@ -20,7 +20,7 @@ from flair_engine.territory.state import states
 
 def deaths_told(said):
     """Return how often the process of each part has died, as it was told."""
-    return Counter(re.findall(r"(r\d+_c\d+): its process died, try", said))
+    return Counter(re.findall(r"(r\d+_c\d+): its process died ", said))
 
 
 @pytest.mark.slow
@@ -30,10 +30,9 @@ def test_two_machines_make_the_map_of_one_whatever_is_killed(planned, whole, tmp
     with nodes(monkeypatch, 2) as cluster:
         driver = job_process("part", made.folder, "--workers", "ray",
                              "--address", cluster.address)  # fmt: skip
-        for number in range(2):
-            part, pid = stop_one(made.folder, number)
-            end(pid)
-            killed[part] += 1
+        part, pid = stop_one(made.folder, 0)
+        end(pid)
+        killed[part] += 1
         remove_node_at_work(cluster, made.folder, killed)
         add_node(cluster)
         out, err = driver.communicate(timeout=240)
@@ -107,7 +106,7 @@ def fake(monkeypatch):
 
         monkeypatch.setattr(module, "_connected", connected)
         monkeypatch.setattr(module, "_device", lambda planned: planned)
-        monkeypatch.setattr(module, "PAUSES_S", (0.0, 0.01, 0.02))
+        monkeypatch.setattr(module, "DEATH_PAUSES_S", (0.0, 0.01, 0.02))
         monkeypatch.setattr(module, "BUSY_S", 0.0)
         monkeypatch.setattr(module, "WAIT_S", 0.01)
         return ray
@@ -131,7 +130,7 @@ def test_a_part_that_ends_its_processes_stops_no_other(planned, fake):
     assert deaths_told("\n".join(told)) == {names[1]: 3, names[2]: 3}
     failed = states(made)[2]
     assert (failed.name, failed.failure.tries, failed.failure.exit_code) == ("failed", 4, 1)
-    assert "its process died in 4 tries (RayError): see whether it runs" in failed.failure.reason
+    assert "its process died (RayError) in 4 tries: see whether it runs" in failed.failure.reason
     assert (ray.asked["max_retries"], ray.asked["max_calls"]) == (0, 0)
     assert (ray.asked["num_cpus"], ray.asked["num_gpus"]) == (1, 0)
     # What is done is told again, and asks nothing of Ray.
@@ -217,10 +216,28 @@ def test_addresses_that_are_refused(address, said):
         module._check_address(address)
 
 
-def test_a_ray_that_cannot_be_used(planned):
+def test_what_answers_and_is_no_head(monkeypatch):
     pytest.importorskip("ray")
+    monkeypatch.setattr(module, "HEALTHY_S", 3.0)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        match = f"address {address}: what answers there is no head of Ray .*: give the port of ray"
+        with pytest.raises(ClusterError, match=match):
+            module._check_address(address)
+
+
+def test_a_ray_that_cannot_be_used(planned, monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def refuse(**_options):
+        raise ConnectionError("Could not find any running Ray instance.\nPlease specify the one")
+
+    monkeypatch.setattr(ray, "init", refuse)
     made = planned(part_px=4096)
-    with pytest.raises(ClusterError, match="Ray at auto cannot be used .*: give the HOST:PORT"):
+    match = r"Ray at auto cannot be used \(Could not find any .* instance.\): give the HOST:PORT"
+    with pytest.raises(ClusterError, match=match):
         list(run_parts_on_ray(made, made.parts, address="auto"))
 
 

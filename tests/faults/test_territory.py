@@ -1,9 +1,12 @@
 """A territory of real patches and a trained network: the bytes of one run, whatever is killed."""
 
+import os
 import random
 import re
+import shutil
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from doubles.disturbed import SHARE, contents
@@ -18,9 +21,10 @@ from doubles.ray_nodes import (
     stop_one,
 )
 
-from flair_engine import MapOptions, RunOptions, segment
+from flair_engine import MapOptions, ReadOptions, RunOptions, segment
 from flair_engine.territory.plan_file import read_plan
-from flair_engine.territory.state import states
+from flair_engine.territory.seeing import Sight
+from flair_engine.territory.state import record_of, states
 
 pytestmark = [
     pytest.mark.slow,
@@ -155,4 +159,50 @@ def test_ten_kills_of_workers_one_of_the_driver_a_machine_gone_and_one_added(
     print(
         f"killed: {killed.total()} tries of {len(killed)} parts, the driver once; charged: "
         f"{tries.total()} tries, none that was not killed; the bytes are equal"
+    )
+
+
+def test_a_spoilt_patch_is_left_out_and_then_replaced(network, one_run, tmp_path):
+    patches = shutil.copytree(PATCHES, tmp_path / "img")
+    spoilt = sorted(patches.glob("*.tif"))[12]
+    os.truncate(spoilt, spoilt.stat().st_size - 50_000)
+    folder, output = tmp_path / "job", tmp_path / "map.tif"
+    words = ("plan", folder, patches, "-m", network, "--part-px", 512, "--cog",
+             "--engine", "ort", "--device", "cpu", "--threads", 1)  # fmt: skip
+    done(job_process(*words))
+    plan = read_plan(folder)
+    making = job_process("part", folder)
+    making.communicate(timeout=1200)
+    names = Counter(state.name for state in states(plan))
+    assert (making.returncode, names.keys()) == (1, {"done", "failed"})
+    lost = next(state.part for state in states(plan) if state.name == "done")
+    record_of(plan, lost).unlink()
+    refused = job_process("finish", folder, output)
+    said = refused.communicate(timeout=1200)[1]
+    assert refused.returncode == 1
+    print(said)
+    done(job_process("part", folder, "--only", lost.id))
+    skipping = job_process("part", folder, "--failed", "--on-error", "skip")
+    assert skipping.communicate(timeout=1200)[0].count("Mpx in") == names["failed"]
+    finishing = job_process("finish", folder, output)
+    finishing.communicate(timeout=1200)
+    assert (skipping.returncode, finishing.returncode) == (3, 3)
+    skip = ReadOptions(on_error="skip")
+    one = tmp_path / "one.tif"
+    segment(network, patches, one, RUN, read=skip, write=MapOptions(**KINDS["cog"]))
+    assert output.read_bytes() == one.read_bytes()
+    shutil.copy(PATCHES / spoilt.name, spoilt)
+    done(job_process(*words, "--update"))
+    plan = read_plan(folder)
+    again = {state.part.id for state in states(plan) if state.name == "missing"}
+    number = [Path(file.name).name for file in plan.files["images"]].index(spoilt.name)
+    sight = Sight(plan)
+    assert again == {p.id for p in plan.parts if number in sight.numbers(p)["images"]}
+    ((out, _),) = done(job_process("part", folder))
+    assert out.count("Mpx in") == len(plan.parts)  # those that were done are told too
+    done(job_process("finish", folder, output, "--overwrite"))
+    assert output.read_bytes() == one_run("cog")["map.tif"]
+    print(
+        f"a spoilt patch: {names['failed']} of {len(plan.parts)} parts failed, made alone with "
+        f"nodata there, equal to one run that skips; replaced: {len(again)} parts made again, equal"
     )

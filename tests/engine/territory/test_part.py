@@ -410,6 +410,20 @@ def test_a_runtime_that_failed_is_loaded_again(planned, monkeypatch):
     assert first is not second is third
 
 
+def test_a_worker_takes_the_device_that_it_is_given(planned, monkeypatch):
+    class AskedError(Exception):
+        pass
+
+    def open_model(path, options):
+        raise AskedError(path, options)
+
+    made = planned(part_px=4096)
+    monkeypatch.setattr(part_module, "Model", open_model)
+    with Worker(made, device="cuda:1") as worker, pytest.raises(AskedError) as asked:
+        worker.run(made.parts[0])
+    assert asked.value.args == (made.model, replace(made.run, device="cuda:1"))
+
+
 def test_who_loses_a_part_to_another_process_waits_for_that(planned, model, monkeypatch):
     made, calls = planned(), []
     real = part_module.run

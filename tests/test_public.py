@@ -19,11 +19,16 @@ PUBLIC = {
         "MapOptions",
         "Model",
         "ModelSpec",
+        "PartRecord",
+        "Plan",
         "ReadOptions",
         "Report",
         "RunOptions",
         "__version__",
+        "finish",
+        "plan",
         "read_model_spec",
+        "run_part",
         "segment",
     },
     "flair_export": {
@@ -55,10 +60,11 @@ PUBLIC = {
 COMMANDS = {
     "flair_engine": "flair-run",
     "flair_engine.post": "flair-post",
+    "flair_engine.territory": "flair-job",
     "flair_export": "flair-export",
     "flair_bench": "flair-bench",
 }
-RUNTIME_EXTRAS = {"cpu", "openvino", "aoi", "vector", "export", "bench"}
+RUNTIME_EXTRAS = {"cpu", "openvino", "aoi", "vector", "ray", "export", "bench"}
 """Extras that constraints.txt pins; TensorRT's pins are in engine/docker."""
 
 

@@ -45,6 +45,10 @@ ROOMS = {
             "pace",
             "advice",
             "crs",
+            "option_groups",
+            "window_index",
+            "core_mask",
+            "locking",
         },
         {"reading", "inference", "mapping"},
         {"work", "post"},
@@ -54,6 +58,7 @@ ROOMS = {
         {"page"},
         {"run"},
         {"api"},
+        {"territory"},
         {"cli"},
         {"__main__"},
     ],
@@ -88,6 +93,7 @@ ONLY_IN = {
         "tensorrt": ("inference/gpu/",),
         "onnxruntime": ("inference/",),
         "openvino": ("inference/",),
+        "ray": ("territory/ray.py",),
         "rasterio": ("reading/", "mapping/", "post/", "gdal.py", "crs.py"),
         "pyogrio": ("reading/area.py", "post/"),
         "shapely": ("reading/area.py", "reading/clip.py", "post/"),
@@ -308,6 +314,7 @@ def test_a_class_or_constant_is_defined_once():
                 "F",
                 "Key",
                 "TYPE_CHECKING",
+                "NAME",
             }:  # type variables
                 places.setdefault(name, []).append(module)
     assert {name: found for name, found in places.items() if len(found) > 1} == {}

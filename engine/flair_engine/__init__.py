@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from flair_engine.manifest import ModelSpec, read_model_spec
     from flair_engine.options import Inputs, MapOptions, ReadOptions, RunOptions
     from flair_engine.report import Report
+    from flair_engine.territory.finish import finish
+    from flair_engine.territory.part import run_part
+    from flair_engine.territory.plan import plan
+    from flair_engine.territory.plan_file import Plan
+    from flair_engine.territory.state import PartRecord
 
 __all__ = [
     "FlairError",
@@ -27,11 +32,16 @@ __all__ = [
     "MapOptions",
     "Model",
     "ModelSpec",
+    "PartRecord",
+    "Plan",
     "ReadOptions",
     "Report",
     "RunOptions",
     "__version__",
+    "finish",
+    "plan",
     "read_model_spec",
+    "run_part",
     "segment",
 ]
 
@@ -42,6 +52,11 @@ _HOMES = {
     "FlairError": "errors",
     "Grid": "grid",
     "Report": "report",
+    "finish": "territory.finish",
+    "run_part": "territory.part",
+    "plan": "territory.plan",
+    "Plan": "territory.plan_file",
+    "PartRecord": "territory.state",
 }
 """Module that each name is defined in."""
 

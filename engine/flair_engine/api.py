@@ -15,7 +15,7 @@ import numpy as np
 
 from flair_engine.checking import check_job, check_model_name, check_run
 from flair_engine.errors import EngineError, SourceError
-from flair_engine.grid import area_of
+from flair_engine.grid import whole_area
 from flair_engine.inference.choose import load
 from flair_engine.inference.labelling import label_strips
 from flair_engine.manifest import label_values, output_bands, read_model_spec, tile_grid
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def segment(
-    model: Path | str,
+    model: Path | str | Model,
     inputs: Inputs | Path | str | Sequence[Path | str],
     output: Path | str,
     run: RunOptions = RunOptions(),
@@ -56,7 +56,8 @@ def segment(
 ) -> Report:
     """Label rasters with a model exported by flair-export and write the map to `output`.
 
-    `inputs` are names of files, folders or patterns, one alone or several, or products.
+    `inputs` are names of files, folders or patterns, one alone or several, or products. A `model`
+    that is loaded already is used as it is, whatever `run` says of its engine, and stays loaded.
 
     `progress`, where given, is called with (pixels labelled, pixels to be labelled), `notify` with
     what the user should know, `warn` with what makes the map wrong or less than it should be (where
@@ -69,8 +70,9 @@ def segment(
     from flair_engine.run import run as run_job
 
     named = inputs if isinstance(inputs, Inputs) else Inputs(images=inputs)  # type: ignore[arg-type]
+    loaded = model if isinstance(model, Model) else None
     job = Job(
-        model=Path(model),
+        model=loaded.path if loaded else Path(model),  # type: ignore[arg-type]
         inputs=named,
         output=Path(output),
         run=run,
@@ -85,7 +87,10 @@ def segment(
         status=status or silent,
     )
     check_job(job)
-    return run_job(job, listener)
+    if loaded is None:
+        return run_job(job, listener)
+    with loaded.in_turn() as backend:
+        return run_job(job, listener, backend=backend)
 
 
 _models: weakref.WeakSet[Model] = weakref.WeakSet()
@@ -124,6 +129,7 @@ class Model(AbstractContextManager["Model"]):
     def __init__(self, path: Path | str, options: RunOptions = RunOptions()) -> None:
         check_model_name(path)
         check_run(options)
+        self.path = Path(path)
         self.spec = read_model_spec(path)
         self._threads = options.threads or available_cpus()
         self._lock = threading.Lock()
@@ -153,7 +159,7 @@ class Model(AbstractContextManager["Model"]):
                 f"image is {image_bhw.dtype} {list(image_bhw.shape)}",
                 f"give uint8 [{bands}, height, width] ({', '.join(self.spec.bands)})",
             )
-        with self._in_turn() as backend:
+        with self.in_turn() as backend:
             return self._labelled(image_bhw, backend)
 
     def close(self) -> None:
@@ -175,7 +181,7 @@ class Model(AbstractContextManager["Model"]):
         )
 
     @contextmanager
-    def _in_turn(self) -> Iterator[Backend]:
+    def in_turn(self) -> Iterator[Backend]:
         """Yield the backend to one thread at a time. Raises EngineError where it is not usable."""
         if os.getpid() != self._process:
             # Before the lock, which another thread of the first process may have held.
@@ -199,7 +205,7 @@ class Model(AbstractContextManager["Model"]):
         """Return every output of the model for a checked image."""
         raster = array_raster(image_bhw)
         grid = tile_grid(self.spec, raster)
-        whole = area_of(grid, None)
+        whole = whole_area(grid)
         strips = read_strips(
             raster, whole, whole.rows, threads=self._threads, counter=ReadCounter()
         )

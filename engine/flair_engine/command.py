@@ -45,6 +45,7 @@ EXTRA_OF = {
     "onnxruntime": "cpu",
     "openvino": "openvino",
     "pystac": "stac",
+    "ray": "ray",
 }
 """The extra that brings a package which not every install has."""
 

@@ -13,9 +13,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flair_engine.grid import Window, WindowIndex
+from flair_engine.grid import Window
 from flair_engine.overwriting import on_disk
 from flair_engine.provenance import fingerprint
+from flair_engine.window_index import WindowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -59,18 +60,20 @@ class SeenFiles:
 class ContentLog(AbstractContextManager["ContentLog"]):
     """Takes the SHA-256 of the files that stored strips have seen, in a thread of its own.
 
-    What it has not come to when the run ends stays unknown.
+    What it has not come to when the run ends stays unknown. Of an excerpt nothing is taken: it is
+    not continued after a file has changed, and others see the same files.
     """
 
     def __init__(self, work: Work, journal: Journal) -> None:
         self._seen, self._journal = SeenFiles(work), journal
         self._noted = set(journal.contents)
+        self._wanted = work.excerpt is None
         self._closing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="contents")
 
     def note(self, panel: Panel, i: int) -> None:
         """Have the files that a stored strip has seen looked at, each once."""
-        for file in self._seen.of(panel, i):
+        for file in self._seen.of(panel, i) if self._wanted else ():
             if on_disk(file) and (name := str(fingerprint(file)[0])) not in self._noted:
                 self._noted.add(name)
                 self._thread.submit(self._take, name)

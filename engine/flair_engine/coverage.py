@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flair_engine.grid import LARGEST_TILE_PX, TILE_STEP_PX, WindowIndex, bounds, ceil_div, cut_to
+from flair_engine.grid import LARGEST_TILE_PX, TILE_STEP_PX, bounds, ceil_div, cut_to
 from flair_engine.manifest import output_bands, tile_grid
 from flair_engine.mapping.standing import kept_styles
 from flair_engine.mapping.targets import Target, targets_per_input
@@ -14,13 +14,13 @@ from flair_engine.reading.area import area_shapes, touched_cores, touches_nothin
 from flair_engine.reading.clip import clip_to
 from flair_engine.reading.schedule import panels as panels_of
 from flair_engine.reading.sheets import covered_areas
+from flair_engine.window_index import WindowIndex
 from flair_engine.work import Panel, SheetTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    import numpy as np
-
+    from flair_engine.core_mask import CoreMask
     from flair_engine.grid import Cores, Window
     from flair_engine.manifest import ModelSpec, Sized
     from flair_engine.options import Job
@@ -32,11 +32,17 @@ TRAINED_TILE_PX = 512
 
 
 def planned(
-    job: Job, spec: ModelSpec, opened: Opened, memory_mib: int, notify: Callable[[str], None]
+    job: Job,
+    spec: ModelSpec,
+    opened: Opened,
+    memory_mib: int,
+    notify: Callable[[str], None],
+    within: Window | None = None,
 ) -> tuple[list[Panel], list[SheetTarget]]:
     """Return what is to be read, and the maps to be made of it; tell what the user should know.
 
-    Panels are as wide as their pixels fit into `memory_mib`. Raises SourceError and OutputError for
+    Panels are as wide as their pixels fit into `memory_mib`. Of an excerpt only cores `within` its
+    window are read, and the map shows all of that. Raises SourceError and OutputError for
     what cannot be.
     """
     for notice in opened.notices:
@@ -48,21 +54,35 @@ def planned(
         # The second sheet has the same shapes as the first: told once.
         tell = notify if sheet is opened.sheets[0] else silent
         wanted = _wanted(job, sheet, tell)
-        for area in covered_areas(grid, [window for _, window in sheet.delivered]):
+        areas = covered_areas(grid, [window for _, window in sheet.delivered])
+        for area in areas if within is None else _cut_at(areas, within):
             selected = wanted.cores(sheet, area)
             if selected is not None and not selected.any():
                 continue
-            cores = area if selected is None else cut_to(area, selected)
+            cores = area if selected is None else cut_to(area, selected.by_row(), selected.by_col())
             cut = panels_of(cores, sheet.raster, memory_mib * 2**20, bands)
             panels += _panels(sheet, area, wanted.clip, selected, cut, first=len(panels))
-    targets = _targets(job, spec, opened, panels) if panels else []
+    targets = _targets(job, spec, opened, panels, within) if panels else []
     if not targets:
         raise touches_nothing(job.write.bbox, job.write.aoi)
-    if wasteful := too_large_tiles(spec, [sheet.raster for sheet in opened.sheets]):
+    wasteful = too_large_tiles(spec, [sheet.raster for sheet in opened.sheets])
+    if wasteful and within is None:
         notify(wasteful)
     if kept := kept_styles([each.target.path for each in targets]):
         notify(kept)
     return panels, targets
+
+
+def _cut_at(areas: Iterable[Cores], window: Window) -> Iterator[Cores]:
+    """Yield what lies in a window, which ends with cores, of areas."""
+    for area in areas:
+        size = area.grid.core_px
+        first_row, first_col = window.top // size, window.left // size
+        stop_row, stop_col = ceil_div(window.bottom, size), ceil_div(window.right, size)
+        rows = range(max(area.rows.start, first_row), min(area.rows.stop, stop_row))
+        cols = range(max(area.cols.start, first_col), min(area.cols.stop, stop_col))
+        if rows and cols:
+            yield replace(area, rows=rows, cols=cols)
 
 
 def too_large_tiles(spec: ModelSpec, rasters: Sequence[Sized]) -> str | None:
@@ -105,12 +125,12 @@ class _Wanted:
     clip: Clip | None
     """None where the cores that shapes touch are mapped whole."""
 
-    def cores(self, sheet: Sheet, area: Cores) -> np.ndarray | None:
-        """Return bool [rows, cols] of the cores of an area that are labelled, None for all."""
+    def cores(self, sheet: Sheet, area: Cores) -> CoreMask | None:
+        """Return the cores of an area that are labelled, None for all."""
         if self.shapes is None:
             return None
         touched = touched_cores(self.shapes, sheet.pixel_grid, area)
-        return touched if self.clip is None else touched & self.clip.meeting(area)
+        return touched if self.clip is None else touched.within(*self.clip.meeting(area))
 
 
 def _wanted(job: Job, sheet: Sheet, tell: Callable[[str], None]) -> _Wanted:
@@ -125,7 +145,7 @@ def _panels(
     sheet: Sheet,
     area: Cores,
     clip: Clip | None,
-    selected: np.ndarray | None,
+    selected: CoreMask | None,
     cut: Sequence[Cores],
     first: int,
 ) -> Iterator[Panel]:
@@ -135,17 +155,17 @@ def _panels(
         if selected is not None:
             rows = slice(panel.rows.start - area.rows.start, panel.rows.stop - area.rows.start)
             cols = slice(panel.cols.start - area.cols.start, panel.cols.stop - area.cols.start)
-            here = selected[rows, cols]
+            here = selected.cut(rows, cols)
         yield Panel(number=number, sheet=sheet, cores=panel, selected=here, clip=clip)
 
 
 def _targets(
-    job: Job, spec: ModelSpec, opened: Opened, panels: Sequence[Panel]
+    job: Job, spec: ModelSpec, opened: Opened, panels: Sequence[Panel], within: Window | None
 ) -> list[SheetTarget]:
     """Return the maps, in the order in which what they show is read."""
     if not job.write.per_input:
-        window = bounds(panel.shown for panel in panels)
-        if not _shown(panels, window):
+        window = within or bounds(panel.shown for panel in panels)
+        if within is None and not _shown(panels, window):
             return []
         target = Target(path=job.output, window=window)
         return [SheetTarget(target=target, sheet=opened.sheets[0], panels=tuple(panels))]
@@ -184,8 +204,5 @@ def _shows(panel: Panel, window: Window) -> bool:
     first_row, first_col = window.top // size - rows.start, window.left // size - cols.start
     stop_row = ceil_div(window.bottom, size) - rows.start
     stop_col = ceil_div(window.right, size) - cols.start
-    return bool(
-        panel.selected[
-            max(0, first_row) : max(0, stop_row), max(0, first_col) : max(0, stop_col)
-        ].any()
-    )
+    here = slice(max(0, first_row), max(0, stop_row)), slice(max(0, first_col), max(0, stop_col))
+    return panel.selected.cut(*here).any()

@@ -6,6 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Protocol
 
+from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from affine import Affine
-    from rasterio.crs import CRS
 
 WGS84_A_M = 6_378_137.0
 WGS84_E2 = 0.00669437999014
@@ -52,6 +52,8 @@ def same_crs(one: CRS | None, other: CRS | None) -> bool:
     Some delivered files carry the projection's parameters without authority or datum, others
     (LOCAL_CS) its name alone.
     """
+    if one is other:
+        return True
     if not one or not other:
         return not one and not other
     if is_local(one) and is_local(other):  # GDAL takes all of them for equal
@@ -63,6 +65,21 @@ def same_crs(one: CRS | None, other: CRS | None) -> bool:
     nameless = one.to_epsg() is None or other.to_epsg() is None
     parameters = _parameters(one)
     return nameless and bool(parameters) and parameters == _parameters(other)
+
+
+def words_of(crs: CRS | None) -> str | None:
+    """Return a CRS in words that `crs_of` makes the same of: its code, else WKT."""
+    if not crs:
+        return None
+    words, code = str(crs.to_wkt()), crs.to_authority()
+    if code and CRS.from_user_input(":".join(code)).to_wkt() == words:
+        return ":".join(code)
+    return words
+
+
+def crs_of(words: str | None) -> CRS | None:
+    """Return the CRS of a code or of WKT, None of nothing."""
+    return CRS.from_user_input(words) if words else None
 
 
 def is_local(crs: CRS) -> bool:

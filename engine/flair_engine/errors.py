@@ -55,6 +55,10 @@ class OutputError(FlairError):
     """A place the map cannot be written to."""
 
 
+class BusyError(OutputError):
+    """A place that another process is writing to."""
+
+
 class EngineError(FlairError):
     """An inference engine, device or runtime that is missing or refuses the model."""
 

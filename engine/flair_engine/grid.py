@@ -17,7 +17,7 @@ import numpy as np
 from flair_engine.errors import GeometryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
 
 TILE_STEP_PX = 32
@@ -151,21 +151,17 @@ class Cores:
         return bounds((self.grid.core(i, self.cols[0]), self.grid.core(i, self.cols[-1])))
 
 
-def area_of(grid: Grid, selected: np.ndarray | None) -> Cores:
-    """Return the smallest rectangle with every selected core, bool [rows, cols]; None selects all.
+def whole_area(grid: Grid) -> Cores:
+    """Return all cores of a grid."""
+    return Cores(grid=grid, rows=range(grid.rows), cols=range(grid.cols))
 
-    At least one is selected.
+
+def cut_to(area: Cores, in_rows: np.ndarray, in_cols: np.ndarray) -> Cores:
+    """Return the smallest rectangle that holds rows, bool [rows], and columns of an area.
+
+    At least one of each.
     """
-    whole = Cores(grid=grid, rows=range(grid.rows), cols=range(grid.cols))
-    return whole if selected is None else cut_to(whole, selected)
-
-
-def cut_to(area: Cores, selected: np.ndarray) -> Cores:
-    """Return the smallest rectangle with every selected core of an area, bool [rows, cols].
-
-    At least one is selected.
-    """
-    rows, cols = np.flatnonzero(selected.any(1)), np.flatnonzero(selected.any(0))
+    rows, cols = np.flatnonzero(in_rows), np.flatnonzero(in_cols)
     return Cores(
         grid=area.grid,
         rows=area.rows[int(rows[0]) : int(rows[-1]) + 1],
@@ -240,62 +236,6 @@ def bounds(windows: Iterable[Window]) -> Window:
     tops, lefts, bottoms, rights = zip(*edges, strict=True)
     top, left = min(tops), min(lefts)
     return Window(top=top, left=left, height=max(bottoms) - top, width=max(rights) - left)
-
-
-def union_px(windows: Iterable[Window]) -> int:
-    """Return how many pixels some windows cover together."""
-    edges = np.array([(w.top, w.bottom, w.left, w.right) for w in windows if w.pixels])
-    if not len(edges):
-        return 0
-    top, bottom, left, right = edges[np.argsort(edges[:, 2], kind="stable")].T
-    total = 0
-    for first, stop in pairwise(np.unique(edges[:, :2])):
-        across = (top <= first) & (bottom >= stop)
-        # Sorted by their left edges: each adds what reaches beyond all before it.
-        reached = np.maximum.accumulate(right[across]) if across.any() else right[:0]
-        begins = np.maximum(left[across][1:], reached[:-1])
-        widths = np.maximum(reached[1:] - begins, 0).sum() + (reached[:1] - left[across][:1]).sum()
-        total += int(widths) * int(stop - first)
-    return total
-
-
-def meeting(windows: Sequence[Window]) -> Iterator[tuple[int, int]]:
-    """Yield the numbers of every two windows that overlap, the smaller number first.
-
-    Windows are sorted by their tops, so that each is held against those beside it alone.
-    """
-    if not windows:
-        return
-    edges = np.array([(w.top, w.bottom, w.left, w.right) for w in windows])
-    order = np.argsort(edges[:, 0], kind="stable")
-    top, bottom, left, right = edges[order].T
-    stops = np.searchsorted(top, bottom)
-    for here, stop in enumerate(stops):
-        beside = slice(here + 1, stop)
-        met = (left[beside] < right[here]) & (right[beside] > left[here])
-        met &= bottom[beside] > top[beside]
-        for other in order[beside][met]:
-            yield min(int(order[here]), int(other)), max(int(order[here]), int(other))
-
-
-class WindowIndex:
-    """Windows, to find among many those that meet another."""
-
-    def __init__(self, windows: Sequence[Window]) -> None:
-        self._windows = windows
-        edges = [(w.top, w.bottom, w.left, w.right) for w in windows]
-        self._edges = np.array(edges).reshape(-1, 4).T
-
-    def meeting(self, window: Window) -> list[int]:
-        """Return the numbers of the windows that share a pixel with `window`, in their order."""
-        top, bottom, left, right = self._edges
-        met = (top < window.bottom) & (bottom > window.top)
-        met &= (left < window.right) & (right > window.left)
-        return [int(number) for number in np.flatnonzero(met)]
-
-    def windows_meeting(self, window: Window) -> list[Window]:
-        """Return the windows that share a pixel with `window`, in their order."""
-        return [self._windows[number] for number in self.meeting(window)]
 
 
 MAP_BLOCK_PX = 512

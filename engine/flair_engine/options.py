@@ -104,6 +104,8 @@ class RunOptions:
     `flair-engine/plans` in the user's cache folder."""
     plan: Path | None = None
     """A TensorRT plan that flair-export built ahead, with its sidecar beside it."""
+    plan_sha256: str | None = None
+    """The only TensorRT plan that is taken, of whoever owns `plan_cache`; what flair-job sets."""
     tactic_sources: str | None = None
     """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
 

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from flair_engine.mapping.standing import MAP_TAG, RUN_TAG
@@ -15,8 +15,11 @@ from flair_engine.overwriting import on_disk
 from flair_engine.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from flair_engine.inference.base import Backend
+    from flair_engine.manifest import ModelSpec
+    from flair_engine.options import Job
     from flair_engine.reading.inputs import Opened
     from flair_engine.work import Panel, Work
 
@@ -55,17 +58,46 @@ def sources(files: Iterable[str]) -> dict[str, Any]:
 
 def _settings(work: Work) -> dict[str, Any]:
     """Return what a run is but for the paths and times of its files."""
-    job, spec, backend = work.job, work.spec, work.backend
-    sizes = [[sheet.raster.height, sheet.raster.width] for sheet in work.opened.sheets]
+    known = settings_of(work.job, work.spec, work.opened, work.panels)
+    found = with_engine(known, EngineFacts.of(work.backend))
+    if work.excerpt:
+        grid, window = work.excerpt.frame.pixel_grid, work.excerpt.window
+        found["frame"] = [repr(tuple(grid.transform)), str(grid.crs), asdict(window)]
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineFacts:
+    """What of an engine may change a label."""
+
+    identity: str
+    """As of a backend: runtime, version and kind of device."""
+    precision: str
+    batch: int
+
+    @classmethod
+    def of(cls, backend: Backend) -> EngineFacts:
+        """Return those of a backend."""
+        return cls(identity=backend.identity, precision=backend.precision, batch=backend.batch)
+
+
+def with_engine(settings: Mapping[str, Any], engine: EngineFacts) -> dict[str, Any]:
+    """Return settings with those of an engine."""
+    found = {"engine": engine.identity, "precision": engine.precision, "batch": engine.batch}
+    return {**settings, **found}
+
+
+def settings_of(
+    job: Job, spec: ModelSpec, opened: Opened, panels: Sequence[Panel]
+) -> dict[str, Any]:
+    """Return what a run is but for its engine, and the paths and times of its files."""
+    sizes = [[sheet.raster.height, sheet.raster.width] for sheet in opened.sheets]
     reading = asdict(job.read)
     return {
         "model": model_sha256(job.model),
         "geometry": [spec.tile_px, spec.margin_px, sizes],
-        "inputs": work.opened.described,
-        "engine": backend.identity,
-        "precision": backend.precision,
-        "batch": backend.batch,
-        "area": _digest(work.panels),
+        "inputs": opened.described,
+        "area": _digest(panels),
         "on_error": reading.pop("on_error"),
         "reading": reading,
         "writing": {
@@ -77,8 +109,13 @@ def _settings(work: Work) -> dict[str, Any]:
 
 def run_id(work: Work) -> str:
     """Return what maps of equal runs have in common, whatever their files are called."""
-    settings = json.dumps(_settings(work), sort_keys=True)
-    return hashlib.sha256(settings.encode()).hexdigest()[:16]
+    return id_of(_settings(work))
+
+
+def id_of(settings: Mapping[str, Any]) -> str:
+    """Return the id of runs with these settings."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _digest(panels: Sequence[Panel]) -> str:
@@ -88,7 +125,7 @@ def _digest(panels: Sequence[Panel]) -> str:
         for number, col in enumerate(panel.cores.cols):
             found.update(repr((panel.cores.rows, col)).encode())
             if panel.selected is not None:
-                found.update(panel.selected[:, number].tobytes())
+                found.update(panel.selected.column(number).tobytes())
     clips = {id(panel.clip): panel.clip for panel in panels if panel.clip is not None}
     for digest in sorted(clip.digest for clip in clips.values()):
         found.update(digest.encode())
@@ -106,15 +143,19 @@ def tags(work: Work) -> dict[str, str]:
 
     A time is given by who wants one, in SOURCE_DATE_EPOCH (seconds, reproducible-builds.org).
     """
-    spec, backend = work.spec, work.backend
+    return tags_of(work.spec, EngineFacts.of(work.backend), run_id(work))
+
+
+def tags_of(spec: ModelSpec, engine: EngineFacts, run: str) -> dict[str, str]:
+    """Return the tags of maps of a run, by its id."""
     found = {
         MAP_TAG: spec.name,
         "FLAIR_WEIGHTS_SHA256": spec.weights_sha256,
         "FLAIR_GEOMETRY": f"tile {spec.tile_px} px, margin {spec.margin_px} px",
-        "FLAIR_ENGINE": f"{backend.identity}, batch {backend.batch}",
-        "FLAIR_PRECISION": backend.precision,
+        "FLAIR_ENGINE": f"{engine.identity}, batch {engine.batch}",
+        "FLAIR_PRECISION": engine.precision,
         "FLAIR_EXPORTER": spec.exporter,
-        RUN_TAG: run_id(work),
+        RUN_TAG: run,
         "TIFFTAG_SOFTWARE": f"flair-engine {__version__}",
     }
     if time := given_time():

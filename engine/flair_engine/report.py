@@ -255,7 +255,7 @@ def report_of(
         wall_s=wall_s,
         busy_s={
             "read": meters.read.busy_s,
-            **backend.busy_s,
+            **{name: s - meters.before_s.get(name, 0) for name, s in backend.busy_s.items()},
             "write": meters.write.busy_s,
             "assemble": meters.assembled_s,
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ from flair_engine.overlap import alongside, prefetched, written_behind
 from flair_engine.overwriting import refuse_inputs
 from flair_engine.page import page
 from flair_engine.reading.height import HeightCheck, check_heights
-from flair_engine.reading.inputs import open_inputs
+from flair_engine.reading.inputs import open_excerpt, open_inputs
 from flair_engine.reading.schedule import canvas_bytes
 from flair_engine.reading.strips import read_strips, sample_tiles
 from flair_engine.report import now, report_of
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from flair_engine.inference.labelling import LabelledStrip
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Job, Listener
+    from flair_engine.reading.frame import Excerpt
     from flair_engine.reading.inputs import Opened, Sheet
     from flair_engine.reading.strips import Strip
     from flair_engine.report import Report
@@ -71,16 +72,22 @@ CHECK_EVERY_S = 10.0
 """Seconds between looks at the times of all inputs, while many maps are published."""
 
 
-def run(job: Job, listener: Listener) -> Report:
-    """Read, label and write everything; return what was done. See `segment` for the errors."""
+def run(
+    job: Job,
+    listener: Listener,
+    *,
+    excerpt: Excerpt | None = None,
+    backend: Backend | None = None,
+) -> Report:
+    """Read, label and write everything; return what was done. See `segment` for the errors.
+
+    With an `excerpt` the inputs are those that it sees of a larger raster, and all of its window is
+    one map. A `backend` that is given is used and stays open.
+    """
     began = time.perf_counter()
-    spec = read_model_spec(job.model)
+    spec = _read_spec(job)
     # What the run is known by takes the SHA-256, which is taken beside opening the inputs.
     threading.Thread(target=_take_sha256, args=(job.model,), name="sha256").start()
-    check_place(job, spec.outputs)
-    if job.write.report:
-        check_report(job.write.report)
-    creation_options(job.write.co, cog=job.write.cog)
     meters = Meters()
     listener = replace(
         listener,
@@ -88,27 +95,47 @@ def run(job: Job, listener: Listener) -> Report:
         warn=_kept(listener.warn, meters.warnings),
     )
     check_beside(job.write, listener.notify)
-    opened = open_inputs(spec, job.inputs, job.read, apart=job.write.per_input)
+    opened = _opened(job, spec, excerpt)
     threads = job.run.threads or available_cpus()
     with closing(opened), block_cache(max(CACHE_BYTES, 2 * threads * opened.largest_block_bytes)):
         memory_mib = pixel_memory_mib(job)
-        panels, targets = planned(job, spec, opened, memory_mib, listener.notify)
+        within = excerpt.window if excerpt else None
+        panels, targets = planned(job, spec, opened, memory_mib, listener.notify, within)
         check_fits(panels, spec, memory_mib, listener.notify)
         _check_outputs(job, spec, opened, targets)
-        with closing(_open_backend(job, listener, spec, panels)) as backend:
+        lent = nullcontext(backend) if backend else None
+        with lent or closing(_open_backend(job, listener, spec, panels)) as used:
+            meters.before_s.update(used.busy_s)
             work = Work(
                 job=job,
                 listener=listener,
                 spec=spec,
                 opened=opened,
-                backend=backend,
+                backend=used,
                 panels=panels,
                 targets=targets,
                 threads=threads,
                 memory_mib=memory_mib,
                 meters=meters,
+                excerpt=excerpt,
             )
             return _done(work, began)
+
+
+def _read_spec(job: Job) -> ModelSpec:
+    """Return what the model is, once it is known that its maps can be put where the job says."""
+    spec = read_model_spec(job.model)
+    check_place(job, spec.outputs)
+    if job.write.report:
+        check_report(job.write.report)
+    creation_options(job.write.co, cog=job.write.cog)
+    return spec
+
+
+def _opened(job: Job, spec: ModelSpec, excerpt: Excerpt | None) -> Opened:
+    if excerpt:
+        return open_excerpt(spec, job.inputs, job.read, excerpt)
+    return open_inputs(spec, job.inputs, job.read, apart=job.write.per_input)
 
 
 def _done(work: Work, began: float) -> Report:
@@ -202,6 +229,7 @@ def _journal(work: Work) -> Journal:
         started=now(),
         resume=work.job.write.resume,
         restart=work.job.write.overwrite,
+        alone=work.excerpt is not None,  # whoever makes a part holds its claim
         notify=work.listener.notify,
     )
 

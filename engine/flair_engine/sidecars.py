@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from flair_engine.manifest import ModelSpec
     from flair_engine.options import MapOptions
+    from flair_engine.reading.pixel_grid import PixelGrid
     from flair_engine.tally import LandCover
     from flair_engine.work import SheetTarget, Work
 
@@ -99,14 +101,18 @@ def noted(each: SheetTarget, sidecars: Mapping[Path, bytes]) -> list[OutputFile]
 
 
 def _raster_file(work: Work, each: SheetTarget, name: str, file: Path) -> OutputFile:
-    """Return a finished raster by the name that it will have; it is read once for its digest."""
     grid = each.sheet.pixel_grid.of(each.target.window)
     wanted = work.job.write.report is not None or work.job.write.stac
+    return raster_file(output_path(each.target.path, name), name, file, grid, digest=wanted)
+
+
+def raster_file(path: Path, name: str, file: Path, grid: PixelGrid, *, digest: bool) -> OutputFile:
+    """Return a finished raster by the name that it will have; it is read once for its digest."""
     return OutputFile(
-        path=str(output_path(each.target.path, name)),
+        path=str(path),
         kind=name,
         size=file.stat().st_size,
-        sha256=sha256_of(file) if wanted else None,
+        sha256=sha256_of(file) if digest else None,
         height=grid.height,
         width=grid.width,
         crs=crs_text(grid.crs),
@@ -190,13 +196,18 @@ def _facts(work: Work, each: SheetTarget, written: list[OutputFile], started: st
         files=written,
         sources=[str(work.job.model), *_shown_files(work, each)],
         software={backend.engine: backend.identity},
-        lineage=(
-            f"Labelled by {spec.name} (weights SHA-256 {spec.weights_sha256}) in "
-            f"{backend.precision}, tiles of {spec.tile_px} px with margins of {spec.margin_px} px"
-        ),
+        lineage=lineage_of(spec, backend.precision),
         run=run_id(work),
         acquired=acquired_span(write.acquired) if write.acquired else (began, created),
         created=created,
+    )
+
+
+def lineage_of(spec: ModelSpec, precision: str) -> str:
+    """Return how a map came about, for its Item."""
+    return (
+        f"Labelled by {spec.name} (weights SHA-256 {spec.weights_sha256}) in {precision}, "
+        f"tiles of {spec.tile_px} px with margins of {spec.margin_px} px"
     )
 
 

@@ -31,6 +31,11 @@ WRITERS = stat.S_IWGRP | stat.S_IWOTH
 MEMINFO = Path("/proc/meminfo")
 CGROUPS = Path("/sys/fs/cgroup")
 """Where Linux mounts control groups, those of version 1 in a folder for each controller."""
+PROCESSES = Path("/proc")
+BOOT_ID = PROCESSES / "sys/kernel/random/boot_id"
+PID_NAMESPACE = PROCESSES / "self/ns/pid"
+ENDED = ("Z", "X")
+"""States of a process that is over: proc(5)."""
 OWN_CGROUPS = Path("/proc/self/cgroup")
 MEMORY_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -239,6 +244,33 @@ def _words(path: Path) -> list[str]:
         return path.read_text(encoding="ascii").split()
     except OSError:
         return []
+
+
+def process_place() -> str:
+    """Return what processes share that see one another's numbers: boot and namespace of Linux.
+
+    Nothing where that is not known.
+    """
+    try:
+        boot = BOOT_ID.read_text(encoding="ascii").strip()
+        return f"{boot} {os.stat(PID_NAMESPACE).st_ino}"  # noqa: PTH116  a link to no file
+    except OSError:
+        return ""
+
+
+def is_running(pid: int) -> bool:
+    """Return whether there is a process of a number, where `process_place` is known.
+
+    One that has ended, and whose parent has not asked how, is none.
+    """
+    try:
+        os.kill(pid, 0)
+        state = (PROCESSES / str(pid) / "stat").read_text("utf-8").rpartition(")")[2].split()[0]
+    except PermissionError:  # of another user, who may hide more
+        return True
+    except (OSError, IndexError):
+        return False
+    return state not in ENDED
 
 
 def address_space_bytes() -> int | None:

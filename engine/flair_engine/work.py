@@ -11,8 +11,7 @@ from flair_engine.reading.schedule import ReadCounter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-
+    from flair_engine.core_mask import CoreMask
     from flair_engine.grid import Cores, Window
     from flair_engine.inference.base import Backend
     from flair_engine.manifest import ModelSpec
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from flair_engine.mapping.targets import Target
     from flair_engine.options import Job, Listener
     from flair_engine.reading.clip import Clip
+    from flair_engine.reading.frame import Excerpt
     from flair_engine.reading.inputs import Opened, Sheet
 
 
@@ -41,6 +41,8 @@ class Meters:
     """What was published."""
     pictures: list[MapPicture] = field(default_factory=list)
     """Of the first maps, where a page shows them."""
+    before_s: dict[str, float] = field(default_factory=dict)
+    """What the stages of the backend had taken before, where it was lent."""
     inferred_px: int = 0
     """Pixels of the cores that went through the network in this process."""
     resumed_px: int = 0
@@ -55,8 +57,8 @@ class Panel:
     """Its number in the run, which names it in the journal."""
     sheet: Sheet
     cores: Cores
-    selected: np.ndarray | None
-    """bool [rows, cols] of its cores that are labelled, None for all."""
+    selected: CoreMask | None
+    """Its cores that are labelled, None for all."""
     clip: Clip | None = None
     """The pixels of the sheet that are mapped, None for all."""
 
@@ -69,7 +71,7 @@ class Panel:
     def is_wanted(self, i: int, j: int) -> bool:
         """Return whether core (i, j) of the grid is labelled."""
         rows, cols = self.cores.rows, self.cores.cols
-        return self.selected is None or bool(self.selected[i - rows.start, j - cols.start])
+        return self.selected is None or self.selected[i - rows.start, j - cols.start]
 
     def wanted_px(self, i: int) -> int:
         """Return the pixels of row i of cores that are labelled."""
@@ -105,6 +107,8 @@ class Work:
     memory_mib: int
     """Of decoded pixels."""
     meters: Meters
+    excerpt: Excerpt | None = None
+    """What is mapped of a larger raster, None where it is whole."""
 
     @property
     def pixels(self) -> int:

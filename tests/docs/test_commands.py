@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60
 BROUGHT = {"torchvision"}
 """Packages that others bring along."""
-PROGRAMS = ("flair-run", "flair-post", "flair-export", "flair-bench")
+PROGRAMS = ("flair-run", "flair-post", "flair-job", "flair-export", "flair-bench")
 
 
 def words_of(command):
@@ -107,6 +107,7 @@ ELSEWHERE = (
     Elsewhere(r"flair-bench ", "takes minutes", check_options),
     Elsewhere(r"flair-\w+ .*--engine trt\b", "needs a GPU and TensorRT", check_options),
     Elsewhere(r"flair-run .*--plan ", "needs a GPU and TensorRT", check_options),
+    Elsewhere(r"flair-job .*--workers ray", "starts a cluster, and needs Ray", check_options),
     Elsewhere(r"flair-export (tune )?IGNF/", "downloads weights from the Hub", check_options),
 )
 

@@ -271,3 +271,15 @@ def test_options_are_refused_before_the_model_is_read():
         segment("absent.onnx", "a.tif", "m.tif", write=MapOptions(labels="iso"))
     with pytest.raises(EngineError, match="threads 0 does nothing: use 1 or more"):
         Model("absent.onnx", RunOptions(threads=0))
+
+
+def test_a_loaded_model_maps_rasters_too(make_raster, tiny_path, tmp_path):
+    path, _ = make_raster()
+    segment(tiny_path, path, tmp_path / "one.tif", RunOptions(device="cpu", threads=1))
+    with Model(tiny_path, RunOptions(device="cpu", threads=1)) as model:
+        reports = [segment(model, path, tmp_path / f"{n}.tif") for n in (2, 3)]
+    content = (tmp_path / "one.tif").read_bytes()
+    assert [(tmp_path / f"{n}.tif").read_bytes() for n in (2, 3)] == [content, content]
+    assert reports[1].busy_s["infer"] < reports[1].wall_s, "what came before is counted too"
+    with pytest.raises(EngineError, match="this Model is closed"):
+        segment(model, path, tmp_path / "4.tif")

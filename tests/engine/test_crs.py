@@ -9,7 +9,15 @@ from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 
 from flair_engine import crs as crs_module
-from flair_engine.crs import best_crs, ground_px_m, is_local, same_crs, stated_px_m
+from flair_engine.crs import (
+    best_crs,
+    crs_of,
+    ground_px_m,
+    is_local,
+    same_crs,
+    stated_px_m,
+    words_of,
+)
 
 NAMELESS = CRS.from_wkt(
     'PROJCS["EPSG:2154",GEOGCS["unknown",DATUM["unnamed",SPHEROID["unknown",6378137,298.2572]],'
@@ -139,3 +147,19 @@ def test_metres_that_a_crs_states(crs, metres):
     assert stated_px_m(crs, turned) == pytest.approx((0.2 * metres, 0.4 * metres))
     if is_local(crs):
         assert ground_px_m(crs, turned, 5, 5) == stated_px_m(crs, turned)
+
+
+@pytest.mark.parametrize("text", [
+    "EPSG:2154", "EPSG:32631", "EPSG:4326", "EPSG:5698",
+    "+proj=lcc +lat_0=46.5 +lon_0=3 +lat_1=49 +lat_2=44 +x_0=700000 +y_0=6600000 +ellps=GRS80",
+    'LOCAL_CS["RGF93",UNIT["metre",1]]',
+])  # fmt: skip
+def test_a_crs_goes_through_words(text):
+    crs = CRS.from_user_input(text)
+    again = crs_of(words_of(crs))
+    assert again == crs
+    assert again.to_wkt() == crs.to_wkt()
+
+
+def test_no_crs_goes_through_words():
+    assert crs_of(words_of(None)) is None

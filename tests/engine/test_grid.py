@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from doubles.windows import ORIGIN, painted, windows
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,18 +9,15 @@ from flair_engine.grid import (
     Cores,
     Grid,
     Window,
-    WindowIndex,
-    area_of,
     blocks,
     bounds,
     ceil_div,
     cut,
     cut_at,
     cut_to,
-    meeting,
     reflected,
     thinned,
-    union_px,
+    whole_area,
 )
 
 
@@ -42,29 +40,6 @@ def grids(draw):
         tile_px=tile_px,
         margin_px=draw(st.integers(0, (tile_px - 1) // 2)),
     )
-
-
-AROUND_PX = 20
-"""What windows of these tests reach past the origin, on each side."""
-
-
-def windows(least_px=1):
-    edge, size = st.integers(-AROUND_PX, AROUND_PX - 8), st.integers(least_px, 8)
-    return st.builds(window_at, edge, edge, size, size)
-
-
-def window_at(top, left, height, width):
-    return Window(top=top, left=left, height=height, width=width)
-
-
-def painted(window):
-    """Return bool, True on the pixels of a window around the origin."""
-    pixels = np.zeros((2 * AROUND_PX, 2 * AROUND_PX), bool)
-    pixels[window.relative_to(ORIGIN).slices] = True
-    return pixels
-
-
-ORIGIN = Window(top=-AROUND_PX, left=-AROUND_PX, height=0, width=0)
 
 
 @given(grids())
@@ -175,28 +150,6 @@ def test_bounds_are_the_smallest_window_that_holds_all(some):
     assert (held.bottom, held.right) == (rows.max() + 1, cols.max() + 1)
 
 
-@given(st.lists(windows(), max_size=9))
-def test_windows_that_meet_are_those_that_share_a_pixel(some):
-    pixels = [painted(window) for window in some]
-    expected = [
-        (one, other)
-        for other in range(len(some))
-        for one in range(other)
-        if (pixels[one] & pixels[other]).any()
-    ]
-    found = list(meeting(some))
-    assert sorted(found) == sorted(expected)
-    assert all(type(number) is int for pair in found for number in pair)
-
-
-@given(st.lists(windows(), max_size=9), windows())
-def test_an_index_finds_the_windows_that_meet_another(some, other):
-    expected = [n for n, window in enumerate(some) if (painted(window) & painted(other)).any()]
-    index = WindowIndex(some)
-    assert index.meeting(other) == expected
-    assert index.windows_meeting(other) == [some[number] for number in expected]
-
-
 @given(windows(), st.lists(windows(), max_size=5))
 def test_a_window_is_cut_where_others_begin_and_end(part, others):
     pieces = list(cut_at(part, iter(others)))
@@ -218,7 +171,7 @@ def test_an_area_is_the_smallest_rectangle_of_the_chosen_cores(height, width, ma
     chosen = data.draw(st.lists(cells, min_size=1, max_size=4))
     selected = np.zeros((grid.rows, grid.cols), bool)
     selected[tuple(zip(*chosen, strict=True))] = True
-    area = area_of(grid, selected)
+    area = cut_to(whole_area(grid), selected.any(1), selected.any(0))
     rows, cols = zip(*chosen, strict=True)
     assert (area.rows[0], area.rows[-1]) == (min(rows), max(rows))
     assert (area.cols[0], area.cols[-1]) == (min(cols), max(cols))
@@ -228,7 +181,7 @@ def test_an_area_is_the_smallest_rectangle_of_the_chosen_cores(height, width, ma
         assert area.strip(i).left == area.left
     assert (cover[area.window.slices] == 1).all()
     assert area.window.pixels == cover.sum() == sum(area.strip(i).pixels for i in area.rows)
-    assert area_of(grid, None).window.pixels == height * width
+    assert whole_area(grid).window.pixels == height * width
 
 
 @given(grids(), st.data())
@@ -242,17 +195,11 @@ def test_an_area_is_cut_to_the_smallest_rectangle_of_the_chosen_cores(grid, data
     cells = st.tuples(*(st.integers(0, size - 1) for size in shape))
     selected = np.zeros(shape, bool)
     selected[tuple(zip(*data.draw(st.lists(cells, min_size=1, max_size=3)), strict=True))] = True
-    kept = cut_to(area, selected)
+    kept = cut_to(area, selected.any(1), selected.any(0))
     whole = np.zeros((grid.rows, grid.cols), bool)
     whole[np.ix_(area.rows, area.cols)] = selected
-    assert kept == area_of(grid, whole)
+    assert kept == cut_to(whole_area(grid), whole.any(1), whole.any(0))
 
 
 def distinct(pair):
     return pair[0] != pair[1]
-
-
-@given(st.lists(windows(least_px=0), max_size=8))
-def test_windows_cover_together_what_one_counts(some):
-    everything = np.logical_or.reduce([painted(window) for window in some] or [False])
-    assert union_px(some) == np.count_nonzero(everything)

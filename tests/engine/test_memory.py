@@ -10,7 +10,7 @@ from doubles.tiny_model import SPEC
 
 from flair_engine import MapOptions, RunOptions, memory, segment
 from flair_engine.errors import EngineError, OutputError
-from flair_engine.grid import Grid, area_of
+from flair_engine.grid import Grid, whole_area
 from flair_engine.memory import check_fits, pixel_memory_mib
 from flair_engine.options import Inputs, Job
 from flair_engine.reading.layers import array_raster
@@ -47,7 +47,7 @@ def mapped(tmp_path, monkeypatch):
     path = write(tmp_path / "in.tif", noise(2, 40, 640))
     grid = Grid(height=40, width=640, tile_px=SPEC.tile_px, margin_px=SPEC.margin_px)
     raster = array_raster(noise(2, 40, 640))
-    unit = needed_bytes(area_of(grid, None), raster, 2)
+    unit = needed_bytes(whole_area(grid), raster, 2)
     monkeypatch.setattr("flair_engine.coverage.panels_of", lambda area, raster, size, bands: panels(
         area, raster, size // MIB * unit, bands
     ))  # fmt: skip
@@ -95,7 +95,7 @@ def test_a_run_is_not_continued_in_less_memory_than_its_strips_need(mapped):
 def panel_of(height, width):
     raster = array_raster(np.zeros((2, height, width), np.uint8))
     grid = Grid(height=height, width=width, tile_px=512, margin_px=128)
-    return SimpleNamespace(cores=area_of(grid, None), sheet=SimpleNamespace(raster=raster))
+    return SimpleNamespace(cores=whole_area(grid), sheet=SimpleNamespace(raster=raster))
 
 
 def test_what_does_not_fit_is_refused_and_what_takes_more_is_told(monkeypatch):

@@ -11,6 +11,7 @@ from doubles.field import write_shapes
 from doubles.tiny_model import SPEC
 
 from flair_engine import Inputs, MapOptions, ReadOptions, RunOptions, provenance, run
+from flair_engine.core_mask import CoreMask
 from flair_engine.grid import Cores, Grid
 from flair_engine.mapping.standing import MAP_TAG, RUN_TAG
 from flair_engine.options import Job, Listener
@@ -114,7 +115,8 @@ def test_shapes_that_changed_are_another_area(identity, tmp_path):
 def panel(rows, cols, selected=None, clip=None):
     grid = Grid(height=90, width=90, tile_px=32, margin_px=8)
     cores = Cores(grid=grid, rows=rows, cols=cols)
-    return SimpleNamespace(cores=cores, selected=selected, clip=clip)
+    mask = None if selected is None else CoreMask.of(selected)
+    return SimpleNamespace(cores=cores, selected=mask, clip=clip)
 
 
 def work_of(*panels, sizes=((90, 90),)):
@@ -128,6 +130,7 @@ def work_of(*panels, sizes=((90, 90),)):
         ),
         panels=panels,
         memory_mib=512,
+        excerpt=None,
     )
 
 

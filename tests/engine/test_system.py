@@ -399,3 +399,29 @@ def test_every_module_is_imported_without_what_windows_lacks():
     names = [module.name for module in found if not module.name.endswith("__main__")]
     assert len(names) > 50
     subprocess.run([sys.executable, "-c", IMPORT_ALL, *names], check=True)
+
+
+def test_processes_that_see_one_another_share_a_place(monkeypatch, tmp_path):
+    code = "from flair_engine.system import process_place; print(process_place())"
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == system.process_place() != ""
+    monkeypatch.setattr(system, "BOOT_ID", tmp_path / "absent")
+    assert system.process_place() == ""
+
+
+def test_processes_run_or_do_not(monkeypatch):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert system.is_running(child.pid)
+    child.stdin.close()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not system.is_running(child.pid), "it has ended, and nobody has asked how"
+    child.wait()
+    assert not system.is_running(child.pid)
+    assert system.is_running(os.getpid())
+    monkeypatch.setattr(os, "kill", refuse)
+    assert system.is_running(1), "of another user"
+
+
+def refuse(*_given):
+    raise PermissionError

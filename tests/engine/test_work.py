@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from flair_engine.core_mask import CoreMask
 from flair_engine.grid import Cores, Grid
 from flair_engine.options import Listener
 from flair_engine.work import Meters, Panel, Work
@@ -12,7 +13,8 @@ GRID = Grid(height=70, width=53, tile_px=32, margin_px=8)
 
 def panel(rows, cols, selected=None, number=0):
     cores = Cores(grid=GRID, rows=rows, cols=cols)
-    return Panel(number=number, sheet=None, cores=cores, selected=selected)
+    mask = None if selected is None else CoreMask.of(selected)
+    return Panel(number=number, sheet=None, cores=cores, selected=mask)
 
 
 def test_without_a_selection_every_core_is_wanted():

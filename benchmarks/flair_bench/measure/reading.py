@@ -15,7 +15,7 @@ from flair_bench.data.rasters import write_raster
 from flair_bench.figures import GdalRatio, ReadingSpeed
 from flair_bench.measure.trivial_model import trivial_spec
 from flair_engine import Inputs, ModelSpec, ReadOptions
-from flair_engine.grid import Window, area_of, blocks
+from flair_engine.grid import Window, blocks, whole_area
 from flair_engine.manifest import tile_grid
 from flair_engine.reading.inputs import open_inputs
 from flair_engine.reading.schedule import MIN_ROWS, ReadCounter, panels
@@ -64,7 +64,7 @@ def _read_strips(path: Path, spec: ModelSpec) -> tuple[float, int, int]:
     counter = ReadCounter()
     with closing(open_inputs(spec, Inputs(images=(str(path),)), ReadOptions())) as opened:
         raster = opened.sheets[0].raster
-        for panel in panels(area_of(tile_grid(spec, raster), None), raster):
+        for panel in panels(whole_area(tile_grid(spec, raster)), raster):
             threads = available_cpus()
             for _ in read_strips(raster, panel, panel.rows, threads=threads, counter=counter):
                 pass

@@ -16,7 +16,7 @@ from flair_bench.data.rasters import SCENE_PX, draw_scene
 from flair_bench.figures import GdalRatio, IoSpeed
 from flair_bench.measure.trivial_model import trivial_spec
 from flair_engine import Grid
-from flair_engine.grid import Window, area_of, reflected
+from flair_engine.grid import Window, reflected, whole_area
 from flair_engine.mapping.assembly import assembled
 from flair_engine.mapping.journal import Journal
 from flair_engine.mapping.landcover import BLOCK_PX, MapStyle, write_maps
@@ -55,7 +55,7 @@ def _publish_map(labels_hw: np.ndarray, path: Path) -> float:
     start = time.perf_counter()
     height, width = labels_hw.shape
     grid = Grid(height=height, width=width, tile_px=OFFICIAL_TILE_PX, margin_px=OFFICIAL_MARGIN_PX)
-    whole = area_of(grid, None)
+    whole = whole_area(grid)
     style = MapStyle(
         spec=trivial_spec(3),
         crs=None,

@@ -13,6 +13,7 @@ from flair_bench.errors import MarkerError
 from flair_bench.show.chapters.order import chapters
 from flair_bench.show.recipes import RECIPES
 from flair_bench.show.summary import headline, installing, machines
+from flair_bench.show.territory import costs, needed, notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,10 +76,20 @@ def tables(results: Sequence[Result]) -> str:
     return "\n\n".join(parts)
 
 
+def territories(results: Sequence[Result]) -> str:
+    """Return what a département and a country cost, and which rates that is computed from."""
+    parts = []
+    for table in (costs(results), needed(results)):
+        parts += [f"{_plain(table.title)}:", _table(table)]
+    parts.append("\n".join(f"- {_plain(line)}" for line in notes(results)))
+    return "\n\n".join(parts)
+
+
 BLOCKS: Mapping[str, Callable[[Sequence[Result]], str]] = {
     "headline": headline,
     "installing": installing,
     "tables": tables,
+    "territories": territories,
 }
 """What can stand between markers, by name."""
 HOW = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flair_bench.results import Result
 
 NOT_MEASURED = "not measured"
-BY_ITSELF = "auto"
+UNNAMED_ENGINE = "auto"
 """What the runs of flair-run without --engine are called."""
 INSTALLS = {
     "cpu": "`'.[cpu]'`",
@@ -96,7 +96,7 @@ def headline(results: Sequence[Result]) -> str:
     usual = [
         name
         for name, run in runs.items()
-        if name.split()[0] == BY_ITSELF and run.geometry == f"{TILE_PX}-{MARGIN_PX}"
+        if name.split()[0] == UNNAMED_ENGINE and run.geometry == f"{TILE_PX}-{MARGIN_PX}"
     ]
     best = min(runs, key=lambda name: runs[name].wall_s)
     said = [_times_as_fast(name, runs[name], first=not n) for n, name in enumerate(usual)]

@@ -32,7 +32,7 @@ from flair_bench.figures import BEST, OFFICIAL
 from flair_bench.official import OFFICIAL_BATCH, OFFICIAL_WORKERS
 from flair_engine import Inputs, ReadOptions
 from flair_engine.command import SETTINGS, run_command
-from flair_engine.grid import area_of
+from flair_engine.grid import whole_area
 from flair_engine.inference.labelling import label_strips
 from flair_engine.manifest import label_values, output_bands, tile_grid
 from flair_engine.mapping.landcover import BLOCK_PX
@@ -183,7 +183,7 @@ def run_best(
     opened = open_inputs(spec, Inputs(images=(str(raster),)), ReadOptions())
     (sheet,) = opened.sheets
     grid = tile_grid(spec, sheet.raster)
-    whole = area_of(grid, None)
+    whole = whole_area(grid)
     strips = read_strips(
         sheet.raster, whole, whole.rows, threads=os.cpu_count() or 1, counter=ReadCounter()
     )

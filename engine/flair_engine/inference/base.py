@@ -152,6 +152,9 @@ class Request:
     """Folder of TensorRT plans and kept agreements; None is the one in the user's cache folder."""
     plan: Path | None = None
     """A TensorRT plan that was built ahead; None where one is built or kept here."""
+    plan_sha256: str | None = None
+    """The only TensorRT plan that is taken, whoever has put it into `plan_cache`; None for any of
+    the user's own, or a new one."""
     tactic_sources: str | None = None
     """TensorRT's sources of kernels, as trtexec spells them: `-CUBLAS,-CUDNN`."""
     samples: Callable[[int], Sequence[np.ndarray]] | None = None

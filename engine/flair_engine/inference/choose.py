@@ -66,6 +66,7 @@ def load(
         precision=options.precision,
         plan_cache=options.plan_cache,
         plan=options.plan,
+        plan_sha256=options.plan_sha256,
         tactic_sources=options.tactic_sources,
         samples=samples,
         wait=wait,

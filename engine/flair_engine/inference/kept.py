@@ -37,6 +37,14 @@ def default_folder() -> Path:
     return cache_folder() / "flair-engine" / "plans"
 
 
+def usual_folder(given: Path | None) -> Path:
+    """Return the folder that is given, else the user's. Raises EngineError without a home."""
+    try:
+        return given or default_folder()
+    except OSError as error:
+        raise _unmade(given, error) from error
+
+
 def own_folder(given: Path | None) -> Path:
     """Make a folder where it is absent, and refuse one in which others could place a plan."""
     try:
@@ -46,10 +54,7 @@ def own_folder(given: Path | None) -> Path:
         above = dict.fromkeys((*folder.absolute().parents, *folder.resolve().parents))
         parents = {parent: parent.stat() for parent in above}
     except OSError as error:
-        raise EngineError(
-            f"{given or 'plans'}: the folder for plans cannot be made ({error.strerror})",
-            "give a writable folder with --plan-cache",
-        ) from error
+        raise _unmade(given, error) from error
     if not owner_is_trusted(status):
         raise EngineError(
             f"{folder}: belongs to user {status.st_uid}, not to you, and plans can hold code",
@@ -70,12 +75,31 @@ def own_folder(given: Path | None) -> Path:
     return folder
 
 
+def _unmade(given: Path | None, error: OSError) -> EngineError:
+    return EngineError(
+        f"{given or 'plans'}: the folder for plans cannot be made ({error.strerror})",
+        "give a writable folder with --plan-cache",
+    )
+
+
 def read_own(path: Path) -> bytes:
     """Return the bytes of a file that nobody but this user and root can have made.
 
     What is checked is the file that is read, whatever its name stands for meanwhile. Raises
     DistrustedError, FileNotFoundError, OSError.
     """
+    return _read(path, own=True)
+
+
+def read_any(path: Path) -> bytes:
+    """Return the bytes of a file whoever has made it: who asks knows what they have to be.
+
+    Raises DistrustedError where it is a link or no regular file, FileNotFoundError, OSError.
+    """
+    return _read(path, own=False)
+
+
+def _read(path: Path, *, own: bool) -> bytes:
     try:
         descriptor = open_no_follow(path)
     except OSError as error:
@@ -86,9 +110,9 @@ def read_own(path: Path) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise DistrustedError("is no regular file")
-        if not owner_is_trusted(status):
+        if own and not owner_is_trusted(status):
             raise DistrustedError(f"belongs to user {status.st_uid}")
-        if others_may_write(status):
+        if own and others_may_write(status):
             raise DistrustedError(f"can be written by others (mode {_mode(status)})")
         return file.read()
 

@@ -25,7 +25,8 @@ import filelock
 
 from flair_engine import system
 from flair_engine.durable import sync, sync_folder
-from flair_engine.errors import FlairError, OutputError, WriteError
+from flair_engine.errors import BusyError, FlairError, OutputError, WriteError
+from flair_engine.locking import locked
 from flair_engine.mapping.records import (
     JOURNAL_SCHEMA,
     LINE_BYTES,
@@ -72,7 +73,8 @@ class Journal(AbstractContextManager["Journal"]):
 
     Opening starts a run, or with `resume` continues the one that is there. `identity` is what
     must be equal for that, by name; of its `source` (fingerprints by file) `changed` says what is
-    not. `notify` is told what is left out. Raises OutputError where another run is at work on the
+    not. Who knows to be `alone` with it takes no lock, which a file system may lack. `notify` is
+    told what is left out. Raises OutputError where another run is at work on the
     same output, where an unfinished run would be lost, or where the run to resume is another;
     WriteError where the disk refuses.
     """
@@ -85,6 +87,7 @@ class Journal(AbstractContextManager["Journal"]):
         started: str,
         resume: bool,
         restart: bool,
+        alone: bool = False,
         notify: Callable[[str], None] = silent,
     ) -> None:
         self.folder = folder
@@ -113,7 +116,8 @@ class Journal(AbstractContextManager["Journal"]):
         self._lock = filelock.FileLock(folder / LOCK_FILE, timeout=0)
         try:
             folder.mkdir(exist_ok=True)
-            self._acquire(folder)
+            if not alone:
+                self._acquire(folder)
             shutil.rmtree(done_folder(folder), ignore_errors=True)  # what a kill left
             if unfinished(folder) and not resume and not restart:
                 raise OutputError(
@@ -271,7 +275,7 @@ class Journal(AbstractContextManager["Journal"]):
         try:
             self._lock.acquire()
         except filelock.Timeout as error:
-            raise OutputError(
+            raise BusyError(
                 f"{folder}: another run is writing this output", "wait for it, or give another name"
             ) from error
 
@@ -462,7 +466,7 @@ def clear_finished(folder: Path, notify: Callable[[str], None] = silent) -> None
     """
     try:
         if folder.exists():
-            with filelock.FileLock(folder / LOCK_FILE, timeout=0):
+            with locked(folder / LOCK_FILE):
                 pass
             shutil.rmtree(folder)
         if done_folder(folder).exists():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import filelock
 
 from flair_engine.durable import publish
 from flair_engine.errors import OutputError, WriteError
+from flair_engine.locking import locked
 from flair_engine.mapping.standing import stands
 
 if TYPE_CHECKING:
@@ -45,20 +46,21 @@ def check_file(
 
 
 @contextmanager
-def workplace(output: Path) -> Iterator[Path]:
+def workplace(output: Path, command: str = "flair-post") -> Iterator[Path]:
     """Yield a hidden folder beside an output, empty, and remove it at the end.
 
-    What a kill has left of an earlier one is removed first. Raises OutputError where another
+    It is named after the `command` that works there. What a kill has left of an earlier one is
+    removed first. Raises OutputError where another
     process is writing the same output, or the folder cannot be made.
     """
-    folder = output.with_name(f".{output.name}.flair-post")
+    folder = output.with_name(f".{output.name}.{command}")
     try:
         folder.mkdir(exist_ok=True)
-        lock = filelock.FileLock(folder / LOCK, timeout=0)
-        lock.acquire()
+        held = ExitStack()
+        held.enter_context(locked(folder / LOCK))
     except filelock.Timeout as error:
         raise OutputError(
-            f"{output}: another flair-post is writing it", "wait for it, or give another name"
+            f"{output}: another {command} is writing it", "wait for it, or give another name"
         ) from error
     except OSError as error:
         raise OutputError(
@@ -70,7 +72,7 @@ def workplace(output: Path) -> Iterator[Path]:
                 leftover.unlink()
         yield folder
     finally:
-        lock.release()
+        held.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -207,7 +207,12 @@ def vrt(folder: Path, output: Path, *, overwrite: bool, listener: Listener) -> s
     if not folder.is_dir():
         raise SourceError(f"{folder}: is no folder", "name the folder of flair-run --per-input")
     check_file(output, (".vrt",), is_virtual_map, overwrite=overwrite)
-    paths = maps_in(folder)
+    return vrt_of(maps_in(folder), output, overwrite=overwrite, listener=listener)
+
+
+def vrt_of(paths: Sequence[Path], output: Path, *, overwrite: bool, listener: Listener) -> str:
+    """Write a VRT of some maps, at least one; return a closing line."""
+    check_file(output, (".vrt",), is_virtual_map, overwrite=overwrite)
     _refuse_inputs([output, style_of(output)], paths)
     with workplace(output) as work:
         written = write_virtual(work, paths, output, output.parent, listener.notify)

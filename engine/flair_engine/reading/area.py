@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from rasterio.errors import CRSError, TransformError
 from rasterio.features import rasterize
 from rasterio.warp import transform, transform_bounds
 
+from flair_engine.core_mask import CoreMask
 from flair_engine.crs import is_local, same_crs
 from flair_engine.errors import SourceError, first_line
 from flair_engine.gdal import UNTRANSFORMABLE
@@ -68,11 +69,20 @@ def area_shapes(
     return None if aoi is None else _file_shapes(aoi, aoi_layer, pixel_grid, notify)
 
 
-def touched_cores(shapes: Sequence[Any], pixel_grid: PixelGrid, area: Cores) -> np.ndarray:
-    """Return bool [rows, cols] of the cores of `area` that a shape touches.
+def touched_cores(shapes: Sequence[Any], pixel_grid: PixelGrid, area: Cores) -> CoreMask:
+    """Return the cores of `area` that a shape touches.
 
     A core ends where the raster does: what lies beside the raster touches none.
     """
+    return CoreMask.in_blocks(
+        area.rows,
+        len(area.cols),
+        lambda rows: _touched_rows(shapes, pixel_grid, replace(area, rows=rows)),
+    )
+
+
+def _touched_rows(shapes: Sequence[Any], pixel_grid: PixelGrid, area: Cores) -> np.ndarray:
+    """Return bool [rows, cols] of the cores of `area` that a shape touches."""
     touched = np.zeros((len(area.rows), len(area.cols)), bool)
     core_px = area.grid.core_px
     for rows, height_px in _alike(area.rows, area.grid.height, core_px):

@@ -43,13 +43,13 @@ class Clip:
             found.update(shape.wkb if hasattr(shape, "wkb") else repr(shape).encode())
         return found.hexdigest()
 
-    def meeting(self, area: Cores) -> np.ndarray:
-        """Return bool [rows, cols] of the cores of `area` that share a pixel with the window."""
+    def meeting(self, area: Cores) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows, bool [rows], and columns of `area` whose cores meet the window."""
         size, window = area.grid.core_px, self.window
         rows, cols = np.array(area.rows) * size, np.array(area.cols) * size
         in_rows = (rows < window.bottom) & (rows + size > window.top)
         in_cols = (cols < window.right) & (cols + size > window.left)
-        return np.outer(in_rows, in_cols)
+        return in_rows, in_cols
 
     def inside(self, window: Window) -> np.ndarray:
         """Return bool [h, w] of the pixels of a window of the raster."""

@@ -13,11 +13,12 @@ from rasterio.windows import Window as RasterioWindow
 
 from flair_engine.errors import ReadError, SourceError, TooManyFilesError, first_line
 from flair_engine.gdal import GDAL_ERRORS
-from flair_engine.grid import Window, WindowIndex, blocks, cut_at
+from flair_engine.grid import Window, blocks, cut_at
 from flair_engine.options import silent
 from flair_engine.reading.files import no_file_left, open_dataset, too_many_files
 from flair_engine.reading.layers import Pixels, SkippedBlock
 from flair_engine.reading.metres import possible
+from flair_engine.window_index import WindowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

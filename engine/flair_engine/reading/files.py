@@ -7,7 +7,10 @@ import math
 import os
 import stat
 import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +28,10 @@ from flair_engine.reading.handed_on import check_handed_on
 from flair_engine.reading.vrt import Sources, sources_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from affine import Affine
+    from rasterio.crs import CRS
     from rasterio.io import DatasetReader
 
 
@@ -39,6 +43,17 @@ INDEXES = ("GTI", "STACIT", "STACTA")
 
 os.environ.setdefault("GDAL_PNG_WHOLE_IMAGE_OPTIM", "NO")
 """Else GDAL reads a PNG that is cut short without a word."""
+
+MANY_FILES = 64
+"""Files from which they are described by several threads."""
+DESCRIBING = 8
+"""Threads that describe files: more than CPUs, since most of the time drives are waited for."""
+IN_A_ROW = 32
+"""Files that a thread describes in a row."""
+
+LISTING, LISTING_LIMIT = "GDAL_DISABLE_READDIR_ON_OPEN", "GDAL_READDIR_LIMIT_ON_OPEN"
+LISTED_FILES = 1000
+"""GDAL's limit of a folder that it lists (gdal.org, Configuration options)."""
 
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".ecw", ".asc")
 """What is taken from a folder; a file given by name may be anything GDAL opens."""
@@ -307,10 +322,48 @@ def _matching(pattern: str) -> list[str]:
 
 
 def describe_all(names: Sequence[str]) -> list[FileInfo]:
-    """Describe the files that `names` stand for. Raises SourceError."""
-    infos = []
-    for name in expand(names):
-        if name and _lies_on_disk(name) and not _is_there(name):
-            raise _unopened(printable(name), "no such file")
-        infos.append(describe(name))
-    return infos
+    """Describe the files that `names` stand for. Raises SourceError for the first that is wrong."""
+    found = expand(names)
+    if len(found) < MANY_FILES:
+        return [_describe_there(name) for name in found]
+    known: dict[str, CRS] = {}
+    describe_some = partial(_describe_some, options=_without_listing(found), known=known)
+    some = [found[start : start + IN_A_ROW] for start in range(0, len(found), IN_A_ROW)]
+    # GDAL lets go of the interpreter while it opens a file, and drives are waited for.
+    with ThreadPoolExecutor(DESCRIBING, thread_name_prefix="describe") as pool:
+        try:
+            return [info for infos in pool.map(describe_some, some) for info in infos]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _describe_some(
+    names: Sequence[str], options: Mapping[str, str], known: dict[str, CRS]
+) -> list[FileInfo]:
+    """Describe files with options of GDAL; those whose CRS is the same share one object."""
+    # Setting GDAL up takes as long as opening a small file: once for all of them.
+    with rasterio.Env.from_defaults(**options):
+        infos = [_describe_there(name) for name in names]
+        return [
+            replace(info, crs=known.setdefault(info.crs.to_wkt(), info.crs)) if info.crs else info
+            for info in infos
+        ]
+
+
+def _without_listing(names: Sequence[str]) -> dict[str, str]:
+    """Return GDAL's option not to list the folder of each file, where it makes no difference.
+
+    GDAL lists a folder to know what lies beside a file, and where it is larger than some limit
+    lets go of that and looks for each sidecar by its name; so it does at once with this option.
+    """
+    folders = Counter(map(os.path.dirname, names))
+    chosen = os.environ.keys() & {LISTING, LISTING_LIMIT}
+    if chosen or min(folders.values()) <= LISTED_FILES:
+        return {}
+    return {LISTING: "TRUE"}
+
+
+def _describe_there(name: str) -> FileInfo:
+    if name and _lies_on_disk(name) and not _is_there(name):
+        raise _unopened(printable(name), "no such file")
+    return describe(name)

@@ -8,11 +8,14 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import rasterio
+
 from flair_engine.crs import same_crs
 from flair_engine.errors import SourceError
 from flair_engine.grid import Window
 from flair_engine.manifest import ELEVATION
 from flair_engine.reading.bands import Chosen
+from flair_engine.reading.frame import Frame
 from flair_engine.reading.height import HeightLayer
 from flair_engine.reading.layers import Product, Raster
 from flair_engine.reading.mosaic import Mosaic
@@ -39,7 +42,7 @@ from flair_engine.reading.told import (
     place_notices,
     warp_notices,
 )
-from flair_engine.reading.warp import layers_on
+from flair_engine.reading.warp import layers_on, own_grids_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
@@ -47,7 +50,21 @@ if TYPE_CHECKING:
     from flair_engine.manifest import ModelSpec
     from flair_engine.options import Inputs, ReadOptions
     from flair_engine.reading.file_info import FileInfo
+    from flair_engine.reading.frame import Excerpt, OwnGrid
     from flair_engine.reading.layers import GridSource, Layer, SkippedBlock
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlacedFile:
+    """A file that was given, and where it lies."""
+
+    name: str
+    files: tuple[str, ...]
+    """What it is made of, files inside VRTs too."""
+    window: Window
+    """Pixels of the raster that it covers; it may reach outside."""
+    warped_px: int | None
+    """Pixels of the raster across one of its own, where it is warped."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +75,10 @@ class Sheet:
     pixel_grid: PixelGrid
     delivered: tuple[tuple[str, Window], ...]
     """The leading product's files and the pixels each covers."""
+    frame: Frame
+    """What an excerpt of it has to be read on."""
+    products: Mapping[str, tuple[PlacedFile, ...]]
+    """Its files by product, the leading one first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,17 +148,42 @@ def open_inputs(
     ]
     windows = [span(info, pixel_grid, info.name) for info in leading.infos]
     found: deque[str] = deque()
+    frame = Frame(pixel_grid=pixel_grid, own_grids={}, counts=_are_counts(products))
     if apart:
-        sheets = _sheets(spec, products, windows, pixel_grid, options, found)
+        sheets = _sheets(spec, products, windows, frame, options, found)
     else:
         check_box(leading.infos, windows)
-        sheets = [_sheet(spec, products, pixel_grid, options, found)]
+        sheets = [_sheet(spec, products, frame, options, found)]
     if leading.infos[0].placed:
         notices += overlap_notices(leading.infos, windows, apart=apart)
     if not options.resample:
         notices += warp_notices(pixel_grid, products)
     if len(sheets) == 1:
         notices += extent_notices(sheets[0].raster, _product_names(products))
+    return _opened(products, sheets, notices, found)
+
+
+def open_excerpt(spec: ModelSpec, inputs: Inputs, options: ReadOptions, excerpt: Excerpt) -> Opened:
+    """Open some of the files of a raster, on the frame that all of them have settled.
+
+    Nothing is told: that was done, as everything was checked, when all were opened. Raises
+    SourceError for what has changed since then.
+    """
+    frame = excerpt.frame
+    products = given_products(spec, inputs, options, counts=frame.counts)
+    products, _ = _with_crs(products, frame.pixel_grid)
+    found: deque[str] = deque()
+    sheet = _sheet(spec, products, frame, options, found, excerpt.numbers)
+    return _opened(products, [sheet], [], found)
+
+
+def _opened(
+    products: Sequence[Given],
+    sheets: Sequence[Sheet],
+    notices: Sequence[str],
+    found: deque[str],
+) -> Opened:
+    everything = [info for product in products for info in product.infos]
     return Opened(
         sheets=tuple(sheets),
         files=tuple(sorted({file for info in everything for file in info.files})),
@@ -146,6 +192,11 @@ def open_inputs(
         notices=list(dict.fromkeys(notices)),
         found=found,
     )
+
+
+def _are_counts(products: Sequence[Given]) -> bool:
+    """Return whether the nDSM, if there is one, is read as counts."""
+    return all(p.files[0].choice.metres is None for p in products if p.name == "ndsm")
 
 
 def _places(
@@ -184,8 +235,9 @@ def _check_sampling(products: Sequence[Given], gsd_m: float, options: ReadOption
     if options.gsd_m:
         _check_alike(products, options.gsd_m)
         return
-    for product in products:
-        for info in product.infos if product.name in IMAGES else ():
+    images = [info for p in products if p.name in IMAGES for info in p.infos]
+    with rasterio.Env.from_defaults():  # once, not for each file
+        for info in images:
             # Without a CRS it cannot be told, nor be put beside the others: refused there.
             if info.crs or info is products[0].infos[0]:
                 size_m = sampling_m(info, gsd_m=gsd_m)
@@ -269,7 +321,7 @@ def _sheets(
     spec: ModelSpec,
     products: Sequence[Given],
     windows: Sequence[Window],
-    pixel_grid: PixelGrid,
+    frame: Frame,
     options: ReadOptions,
     found: deque[str],
 ) -> list[Sheet]:
@@ -277,46 +329,70 @@ def _sheets(
     leading, *others = products
     sets = apart_from_one_another(leading.infos, windows)
     if len(sets) == 1:
-        return [_sheet(spec, products, pixel_grid, options, found)]
+        return [_sheet(spec, products, frame, options, found)]
     for product in others:
-        spans = [span(info, pixel_grid, info.name) for info in product.infos]
+        spans = [span(info, frame.pixel_grid, info.name) for info in product.infos]
         check_no_rivals(product.name, product.infos, spans)
     file_of = {id(file.info): file for file in leading.files}
     sheets = []
     for infos in sets:
         own = replace(leading, files=[file_of[id(info)] for info in infos])
-        grid = _grid_of(own, products, spec, options)
-        sheets.append(_sheet(spec, [own, *others], grid, options, found))
+        own_frame = replace(frame, pixel_grid=_grid_of(own, products, spec, options))
+        sheets.append(_sheet(spec, [own, *others], own_frame, options, found))
     return sheets
 
 
 def _sheet(
     spec: ModelSpec,
     products: Sequence[Given],
-    pixel_grid: PixelGrid,
+    frame: Frame,
     options: ReadOptions,
     found: deque[str],
+    numbers: Mapping[str, Sequence[int]] | None = None,
 ) -> Sheet:
-    def layers(product: Given) -> list[GridSource]:
-        return layers_on(
-            pixel_grid, product.files, on_error=options.on_error, tell=_first_of(found)
-        )
+    """Return products on a frame; of an excerpt `numbers` are those of its files among all."""
+    pixel_grid = frame.pixel_grid
+    own_grids: dict[str, tuple[OwnGrid, ...]] = {}
 
+    def layers(product: Given) -> list[GridSource]:
+        found_layers = layers_on(
+            pixel_grid,
+            product.files,
+            own_grids=frame.own_grids.get(product.name, ()),
+            numbers=numbers[product.name] if numbers else None,
+            on_error=options.on_error,
+            tell=_first_of(found),
+        )
+        own_grids[product.name] = own_grids_of(found_layers, product.files)
+        return found_layers
+
+    made = [*_image_products(spec, products, layers), *_heights(spec, products, layers, found)]
+    raster = Raster(
+        height=pixel_grid.height,
+        width=pixel_grid.width,
+        count=len(spec.bands),
+        products=made,
+        fill=tuple(round(mean) for mean in spec.normalization.mean),
+    )
+    placed = {p.name: tuple(_placed(i, pixel_grid) for i in p.infos) for p in products}
     return Sheet(
-        raster=Raster(
-            height=pixel_grid.height,
-            width=pixel_grid.width,
-            count=len(spec.bands),
-            products=[
-                *_image_products(spec, products, layers),
-                *_heights(spec, products, layers, found),
-            ],
-            fill=tuple(round(mean) for mean in spec.normalization.mean),
-        ),
+        raster=raster,
         pixel_grid=pixel_grid,
-        delivered=tuple(
-            (info.name, span(info, pixel_grid, info.name)) for info in products[0].infos
-        ),
+        delivered=tuple((file.name, file.window) for file in placed[products[0].name]),
+        frame=frame if numbers else replace(frame, own_grids=own_grids),
+        products=placed,
+    )
+
+
+def _placed(info: FileInfo, pixel_grid: PixelGrid) -> PlacedFile:
+    window = span(info, pixel_grid, info.name)
+    warped = pixel_grid.place(info) is None
+    across = max(window.width / info.width, window.height / info.height)
+    return PlacedFile(
+        name=info.name,
+        files=info.files,
+        window=window,
+        warped_px=math.ceil(across) if warped else None,
     )
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from flair_engine.grid import Window, WindowIndex, ceil_div, meeting
+from flair_engine.grid import Window, ceil_div
+from flair_engine.window_index import WindowIndex, meeting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence, Set

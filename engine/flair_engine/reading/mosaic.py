@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flair_engine.grid import Window, WindowIndex, bounds
+from flair_engine.grid import Window, bounds
 from flair_engine.reading.layers import Pixels
+from flair_engine.window_index import WindowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence, Set
@@ -24,10 +25,11 @@ next one to it on some of the same."""
 class Mosaic:
     """Sources of one kind on one grid, the earlier above the later; at least one."""
 
-    def __init__(self, sources: Sequence[GridSource]) -> None:
+    def __init__(self, sources: Sequence[GridSource], window: Window | None = None) -> None:
+        """`window` is around more sources than are given, where these are some of a mosaic."""
         self.sources = sources
         self.name = sources[0].name
-        self.window = bounds(source.window for source in sources)
+        self.window = window or bounds(source.window for source in sources)
         self.count = sources[0].count
         self.dtype = sources[0].dtype
         self._index = WindowIndex([source.window for source in sources])

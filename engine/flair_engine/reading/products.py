@@ -49,10 +49,13 @@ class Given:
         return [file.info for file in self.files]
 
 
-def given_products(spec: ModelSpec, inputs: Inputs, options: ReadOptions) -> list[Given]:
+def given_products(
+    spec: ModelSpec, inputs: Inputs, options: ReadOptions, *, counts: bool | None = None
+) -> list[Given]:
     """Describe and check what is given; the leading product, which gives the grid, comes first.
 
-    Raises SourceError with the one thing to mend first.
+    `counts` says whether an nDSM is read as counts, where not all of its files are given. Raises
+    SourceError with the one thing to mend first.
     """
     products = []
     for name, bands in _supplied_by(spec, inputs, options).items():
@@ -66,7 +69,8 @@ def given_products(spec: ModelSpec, inputs: Inputs, options: ReadOptions) -> lis
     for name in ("ndsm", "dsm", "dtm"):
         if name in inputs.given:
             infos = describe_all(inputs.given[name])
-            products.append(Given(name=name, bands=(ELEVATION,), files=_height_files(name, infos)))
+            files = _height_files(name, infos, counts)
+            products.append(Given(name=name, bands=(ELEVATION,), files=files))
     return products
 
 
@@ -187,7 +191,7 @@ def _check_no_palette(info: FileInfo, number: int, remedy: str) -> None:
         )
 
 
-def _height_files(name: str, infos: Sequence[FileInfo]) -> list[Chosen]:
+def _height_files(name: str, infos: Sequence[FileInfo], counts: bool | None) -> list[Chosen]:
     """Return what is read of height files; each keeps its own validity. Raises SourceError."""
     for info in infos:
         dtype = info.bands[0].dtype
@@ -202,7 +206,9 @@ def _height_files(name: str, infos: Sequence[FileInfo]) -> list[Chosen]:
                 f"{info.name}: has {info.count} bands, a height has one",
                 "give the height, or take one band out with gdal_translate -b",
             )
-    counts = name == "ndsm" and all(holds_counts(info) for info in infos)
+    if counts is None:
+        counts = all(holds_counts(info) for info in infos)
+    counts = name == "ndsm" and counts
     metres = counts_to_metres if name == "ndsm" else to_metres
     own = ReadOptions()
     return [

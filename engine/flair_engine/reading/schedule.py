@@ -14,6 +14,7 @@ import numpy as np
 
 from flair_engine.grid import Cores, Window, blocks, ceil_div, reflected, strips_written
 from flair_engine.reading.canvas import ORDER_BYTES, Canvas, Memory, Part
+from flair_engine.window_index import WindowIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -132,6 +133,12 @@ class Schedule:
             for number, order, layer in _layers_near(raster, panel)
             if (feed := _Feed(number, order, layer, grid.height, inside)).covers_some
         ]
+        # Of thousands of layers few lie in the rows of one strip.
+        self._index = WindowIndex([feed.rows for feed in self._feeds])
+        self._given: dict[int, list[_Feed]] = {}
+        """By strip what it was given something of."""
+        self._given_until = 0
+        """Row down to which every layer that lies there has been given out."""
         # Reflection makes the last strips reach back further than their own tiles.
         reaches = [_lowest(self.span(i), grid.height) for i in rows]
         keep_from = np.minimum.accumulate(reaches[::-1])[::-1]
@@ -166,18 +173,24 @@ class Schedule:
         """Return the row below the last that decoding and mirroring strip `i` writes."""
         bottom = self.span(i).stop
         inside = min(bottom, self._grid.height)
-        return max([bottom, *(feed.end(inside) for feed in self._feeds)])
+        return max([bottom, *(feed.end(inside) for feed in self._between(inside - 1, inside + 1))])
 
     def given_out_from(self, start: int) -> list[Part]:
         """Return what has been given out of the raster rows from `start`."""
-        return [part for feed in self._feeds if (part := feed.given_out_from(start))]
+        # Whole blocks were given out, which may reach below the rows that were asked for.
+        feeds = self._between(min(start, self._given_until - 1), self._given_until)
+        return [part for feed in feeds if (part := feed.given_out_from(start))]
 
     def give_out(self, i: int) -> list[Part]:
         """Give out what strip `i` needs and has not been given out yet: it moves every feed."""
         start, until = max(0, self._keep_from[i]), min(self.span(i).stop, self._grid.height)
+        self._given_until = max(self._given_until, until)
         parts = []
-        for feed in self._feeds:
+        self._given[i] = []
+        for feed in self._between(start, until):
             given = feed.give_out(start, until, strip=i)
+            if given:
+                self._given[i].append(feed)
             for part in given:
                 self._counter.count(feed.layer, part.window)
             parts += given
@@ -190,8 +203,13 @@ class Schedule:
         if missing_hw is not None:
             self._count_missing(missing_hw, first)
         self._counted_to = max(self._counted_to, stop)
-        for feed in self._feeds:
+        for feed in self._given.pop(i, ()):
             feed.close_after(i)
+
+    def _between(self, start: int, stop: int) -> list[_Feed]:
+        """Return the feeds that have a row from `start` on and before `stop`."""
+        rows = Window(top=start, left=0, height=stop - start, width=1)
+        return [self._feeds[number] for number in self._index.meeting(rows)]
 
     def _count_missing(self, missing_hw: np.ndarray, first: int) -> None:
         """Count pixels of wanted cores, each once; `missing_hw` begins at raster row `first`."""
@@ -220,6 +238,11 @@ class _Feed:
         self._rows = range(max(0, window.top), min(window.bottom, height))
         self._cols = range(max(window.left, cols.start), min(window.right, cols.stop))
         self._step = rows_at_once(layer)
+
+    @property
+    def rows(self) -> Window:
+        """Its rows of the raster, as a window of one column."""
+        return Window(top=self._rows.start, left=0, height=len(self._rows), width=1)
 
     @property
     def covers_some(self) -> bool:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flair_engine.errors import SourceError
-from flair_engine.grid import Cores, Grid, Window, bounds, ceil_div, meeting
+from flair_engine.grid import Cores, Grid, Window, bounds, ceil_div
 from flair_engine.tolerances import FAR_APART, FAR_APART_PX, SEAM_SHARE
+from flair_engine.window_index import meeting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

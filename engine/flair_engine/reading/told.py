@@ -6,12 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from flair_engine.crs import ground_px_m, is_local, same_crs
-from flair_engine.grid import Window, union_px
+from flair_engine.grid import Window
 from flair_engine.reading.bands import name_of
 from flair_engine.reading.pixel_grid import differs
 from flair_engine.reading.products import IMAGES
 from flair_engine.reading.sheets import covering
 from flair_engine.tolerances import EXTENT_TOLERANCE
+from flair_engine.window_index import union_px
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

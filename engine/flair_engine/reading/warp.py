@@ -7,7 +7,8 @@ that is warped: no seam shows where they meet.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ from flair_engine.grid import Window, blocks
 from flair_engine.options import silent
 from flair_engine.reading.file_layer import FileLayer
 from flair_engine.reading.files import no_file_left, too_many_files
+from flair_engine.reading.frame import OwnGrid
 from flair_engine.reading.layers import Pixels
 from flair_engine.reading.mosaic import Mosaic
 from flair_engine.reading.pixel_grid import PixelGrid, span
@@ -49,37 +51,44 @@ def layers_on(
     pixel_grid: PixelGrid,
     files: Sequence[Chosen],
     *,
+    own_grids: Sequence[OwnGrid] = (),
+    numbers: Sequence[int] | None = None,
     on_error: OnError = "stop",
     tell: Callable[[str], None] = silent,
 ) -> list[GridSource]:
     """Return files as layers on `pixel_grid`, in their order.
 
     Those of a grid of their own are warped to it (bilinear), together with the others that share it
-    and in the place of the first. Raises SourceError where there is no way from one CRS to another.
+    and in the place of the first. Where the files are some of a product, `own_grids` are those of
+    all of it, and `numbers` the places of the files there. Raises SourceError where there is no way
+    from one CRS to another.
     """
-    layers: list[GridSource | _Shared] = []
-    shared: list[_Shared] = []
-    for file in files:
+    layers: list[tuple[int, GridSource]] = []
+    shared = [_Shared(own.grid, own.first, own.window) for own in own_grids]
+    for number, file in zip(numbers or range(len(files)), files, strict=True):
         place = pixel_grid.place(file.info)
         if place is not None:
-            layers.append(_placed(file, place, on_error, tell))
+            layers.append((number, _placed(file, place, on_error, tell)))
             continue
         for group in shared:
             if (place := group.grid.place(file.info)) is not None:
-                group.sources.append(_placed(file, place, on_error, tell))
                 break
         else:
-            group = _Shared(
-                _own_grid(pixel_grid, file.info), [_placed(file, (0, 0), on_error, tell)]
-            )
+            group, place = _Shared(_own_grid(pixel_grid, file.info), number), (0, 0)
             shared.append(group)
-            layers.append(group)
-    return [
-        WarpedLayer(Mosaic(layer.sources), layer.grid, pixel_grid)
-        if isinstance(layer, _Shared)
-        else layer
+        group.sources.append(_placed(file, place, on_error, tell))
+    layers += [(group.first, group.warped(pixel_grid)) for group in shared if group.sources]
+    return [layer for _, layer in sorted(layers, key=itemgetter(0))]
+
+
+def own_grids_of(layers: Sequence[GridSource], files: Sequence[Chosen]) -> tuple[OwnGrid, ...]:
+    """Return the grids that layers of all files of a product are warped from."""
+    number_of = {file.info.name: number for number, file in enumerate(files)}
+    return tuple(
+        OwnGrid(grid=layer.own, window=layer.mosaic.window, first=number_of[layer.mosaic.name])
         for layer in layers
-    ]
+        if isinstance(layer, WarpedLayer)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,15 @@ class _Shared:
     """Files that share a grid of their own."""
 
     grid: PixelGrid
-    sources: list[GridSource]
+    first: int
+    """Number of the first of them in the product."""
+    window: Window | None = None
+    """Around all of them; None where those that are given are all."""
+    sources: list[GridSource] = field(default_factory=list)
+
+    def warped(self, pixel_grid: PixelGrid) -> WarpedLayer:
+        """Return them as one layer."""
+        return WarpedLayer(Mosaic(self.sources, self.window), self.grid, pixel_grid)
 
 
 def _placed(

@@ -266,7 +266,7 @@ def test_two_runs_on_one_output(tmp_path):
             text=True,
             check=False,
         )
-        assert "OutputError" in other.stderr
+        assert "BusyError" in other.stderr
         assert "another run is writing this output" in other.stderr
         assert journal.finished(("labels",)) == {(0, 0)}
 

@@ -4,7 +4,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from functools import lru_cache
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,10 +16,12 @@ from doubles.rasters import ORIGIN_M
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.crs import CRS
+from rasterio.features import rasterize
 from rasterio.transform import from_origin
 
+from flair_engine import core_mask
 from flair_engine.errors import SourceError
-from flair_engine.grid import Cores, Grid, area_of
+from flair_engine.grid import Cores, Grid, whole_area
 from flair_engine.reading.area import area_shapes, touched_cores, touches_nothing
 from flair_engine.reading.pixel_grid import PixelGrid
 
@@ -62,11 +66,15 @@ def degrees(shape):
     )
 
 
+def plain(mask):
+    return mask.rows(0, len(mask.packed))
+
+
 def touched(*, bbox=None, aoi=None, pixel_grid=PIXELS, grid=GRID, area=None):
     """The cores that are touched, as a set, and what was told."""
     told = []
     shapes = area_shapes(pixel_grid, bbox, aoi and str(aoi), told.append)
-    cores = touched_cores(shapes, pixel_grid, area or area_of(grid, None))
+    cores = plain(touched_cores(shapes, pixel_grid, area or whole_area(grid)))
     return set(zip(*(axis.tolist() for axis in np.nonzero(cores)), strict=True)), told
 
 
@@ -480,7 +488,8 @@ def test_straight_edges_stay_where_they_are(tmp_path):
     turned = pyproj.Transformer.from_crs(4326, 2154, always_xy=True).transform
     _, south = pyproj.Transformer.from_crs(2154, 4326, always_xy=True).transform(700_000, 6_250_000)
     path = geojson(tmp_path / "a.geojson", shapely.box(-60, 30, 60, south), crs=None)
-    cores = touched_cores(area_shapes(long, None, str(path), print), long, area_of(grid, None))
+    shapes = area_shapes(long, None, str(path), print)
+    cores = plain(touched_cores(shapes, long, whole_area(grid)))
 
     lons = np.linspace(0.4, 5.6, 200_001)
     cols, rows = ~long.transform @ turned(lons, np.full_like(lons, south))
@@ -527,6 +536,35 @@ def test_rectangles_of_any_crs_touch_the_cores_an_oracle_says(tmp_path, epsg, pl
     crs = None if epsg == 4326 else f"EPSG::{epsg}"
     path = geojson(tmp_path / "a.geojson", rectangle, crs=crs)
     cores = area_shapes(WIDE_PIXELS, None, str(path), print)
-    found = touched_cores(cores, WIDE_PIXELS, area_of(WIDE, None)).ravel()
+    found = plain(touched_cores(cores, WIDE_PIXELS, whole_area(WIDE))).ravel()
     assert (found >= shapely.intersects(cores_in(epsg, -UNSURE_M), rectangle)).all()
     assert (found <= shapely.intersects(cores_in(epsg, UNSURE_M), rectangle)).all()
+
+
+PLACES = st.tuples(st.integers(-9, 330), st.integers(-9, 330))
+RINGS = st.lists(PLACES, min_size=3, max_size=5)
+
+
+@given(st.lists(RINGS, min_size=1, max_size=3), st.sampled_from([1, 3, 2048]), st.integers(0, 5))
+def test_cores_looked_at_in_blocks_of_rows_are_those_of_the_plain_mask(rings, at_once, top):
+    """But for cores that a shape touches with an edge or a corner alone."""
+    pixel_grid = pixels(transform=from_origin(0, 320, 1, 1), height=320, width=320)
+    grid = Grid(height=320, width=320, tile_px=32, margin_px=8)
+    shapes = shapely.make_valid([shapely.Polygon(ring) for ring in rings])
+    parts = shapely.get_parts(shapes).tolist()
+    area = replace(whole_area(grid), rows=range(top, grid.rows))
+    with mock.patch.object(core_mask, "ROWS_AT_ONCE", at_once):
+        found = plain(touched_cores(parts, pixel_grid, area))
+    cores = from_origin(0, 320, 16, 16)
+    whole = rasterize(parts, out_shape=(20, 20), transform=cores, all_touched=True, dtype="uint8")
+    row, col = np.mgrid[:20, :20] * 16
+    least, most = (
+        shapely.intersects(
+            shapely.box(col + px, 304 - row + px, col + 16 - px, 320 - row - px),
+            shapely.union_all(shapes),
+        )
+        for px in (0.01, -0.01)
+    )
+    assert (found == whole[top:])[(least == most)[top:]].all()
+    assert (found >= least[top:]).all()
+    assert (found <= most[top:]).all()

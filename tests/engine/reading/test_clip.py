@@ -13,7 +13,7 @@ from rasterio.crs import CRS
 from rasterio.features import geometry_mask
 from rasterio.transform import from_origin
 
-from flair_engine.grid import Cores, Grid, Window, area_of, bounds
+from flair_engine.grid import Cores, Grid, Window, bounds, whole_area
 from flair_engine.reading.area import area_shapes
 from flair_engine.reading.clip import clip_to
 from flair_engine.reading.pixel_grid import PixelGrid
@@ -186,7 +186,7 @@ def test_the_cores_that_a_window_meets(window, part):
     )
     clip = clip_to([box], pixels())
     assert clip.window == window
-    whole = area_of(grid, None)
+    whole = whole_area(grid)
     area = Cores(
         grid=grid,
         rows=whole.rows[part.top // 16 : part.bottom // 16 + 1],
@@ -195,7 +195,7 @@ def test_the_cores_that_a_window_meets(window, part):
     expected = [
         [grid.core(i, j).intersection(window).pixels > 0 for j in area.cols] for i in area.rows
     ]
-    assert (clip.meeting(area) == np.array(expected)).all()
+    assert (np.outer(*clip.meeting(area)) == np.array(expected)).all()
 
 
 def test_outputs_become_0_outside():

@@ -334,3 +334,72 @@ def test_unwritten_blocks_are_looked_for_in_sources_alone(tmp_path):
     assert not files._source(str(write(path, noise(1, 40, 50)))).unwritten
     path.unlink()
     assert files._source(str(path)) is None
+
+
+def test_many_files_are_described_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MANY_FILES", 4)
+    for number in range(12):
+        write(tmp_path / f"{number:02}.tif", noise(1, 3 + number, 5))
+    infos = files.describe_all([str(tmp_path)])
+    assert [(info.height, Path(info.name).name) for info in infos] == [
+        (3 + number, f"{number:02}.tif") for number in range(12)
+    ]
+    (tmp_path / "07.tif").write_bytes(b"none")
+    (tmp_path / "11.tif").write_bytes(b"none")
+    with pytest.raises(SourceError, match=r"07.tif: GDAL cannot open it"):
+        files.describe_all([str(tmp_path)])
+
+
+AUX = """<PAMDataset><SRS>EPSG:2154</SRS>
+<PAMRasterBand band="1"><NoDataValue>7</NoDataValue><Description>rouge</Description></PAMRasterBand>
+</PAMDataset>"""
+
+
+@pytest.mark.parametrize("configured", [None, "NO"])
+def test_no_sidecar_is_lost_where_folders_are_not_listed(tmp_path, monkeypatch, configured):
+    """GDAL finds masks, nodata, CRS, world files and overviews by name, in whatever case."""
+    plain = {"driver": "GTiff", "count": 1, "height": 9, "width": 9, "dtype": "uint8"}
+    for name in ("aux", "world", "upper", "mask", "overview", "none"):
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **plain) as dataset:
+            dataset.write(noise(1, 9, 9))
+    (tmp_path / "aux.tif.aux.xml").write_text(AUX)
+    world = "0.2\n0\n0\n-0.2\n700000\n6600000\n"
+    (tmp_path / "world.tfw").write_text(world)
+    (tmp_path / "upper.TFW").write_text(world)
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False),
+        rasterio.open(tmp_path / "mask.tif", "r+") as dataset,
+    ):
+        dataset.write_mask(np.eye(9) > 0)
+    with (
+        rasterio.Env(TIFF_USE_OVR=True),
+        rasterio.open(tmp_path / "overview.tif", "r+") as dataset,
+    ):
+        dataset.build_overviews([2])
+    one_by_one = [describe(name) for name in expand([str(tmp_path)])]
+    monkeypatch.setattr(files, "MANY_FILES", 4)
+    monkeypatch.setattr(files, "LISTED_FILES", 4)
+    if configured:
+        monkeypatch.setenv("GDAL_DISABLE_READDIR_ON_OPEN", configured)
+    listed = []
+    setting = rasterio.Env.from_defaults
+    monkeypatch.setattr(rasterio.Env, "from_defaults", lambda **o: listed.append(o) or setting(**o))
+    found = {Path(info.name).stem: info for info in describe_all([str(tmp_path)])}
+    if configured:
+        assert {} in listed
+        return
+    assert {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"} in listed
+    assert list(found.values()) == one_by_one
+    assert (found["aux"].bands[0].nodata, found["aux"].bands[0].description) == (7, "rouge")
+    assert found["aux"].crs.to_epsg() == 2154
+    assert found["world"].transform == found["upper"].transform != found["none"].transform
+    assert found["mask"].masked
+    assert len(found["overview"].files) == 2
+
+
+def test_files_in_one_crs_share_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MANY_FILES", 2)
+    for number in range(40):
+        write(tmp_path / f"{number}.tif", noise(1, 3, 5))
+    infos = describe_all([str(tmp_path)])
+    assert {id(info.crs) for info in infos} == {id(infos[0].crs)}

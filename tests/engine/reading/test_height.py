@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flair_engine.errors import ReadError
-from flair_engine.grid import Grid, Window, area_of
+from flair_engine.grid import Grid, Window, whole_area
 from flair_engine.options import ReadOptions
 from flair_engine.reading import height
 from flair_engine.reading.bands import Chosen, choose_bands
@@ -206,7 +206,7 @@ def verdict(values, valid=None):
     grid = Grid(height=2048, width=2048, tile_px=2048, margin_px=0)
     image = np.zeros((2, 2048, 2048), np.uint8)
     image[1] = values
-    strip = Strip(i=0, panel=area_of(grid, None), image_bhw=image, valid_hw=valid)
+    strip = Strip(i=0, panel=whole_area(grid), image_bhw=image, valid_hw=valid)
     check = HeightCheck(1)
     first = check.observe(strip)
     assert check.warning() is None
@@ -225,7 +225,7 @@ def test_an_elevation_band_that_cannot_be_height_is_told():
 def strip_of(values, valid=None):
     grid = Grid(height=64, width=64, tile_px=64, margin_px=0)
     image = np.full((1, 64, 64), values, np.uint8)
-    return Strip(i=0, panel=area_of(grid, None), image_bhw=image, valid_hw=valid)
+    return Strip(i=0, panel=whole_area(grid), image_bhw=image, valid_hw=valid)
 
 
 def test_few_pixels_are_judged_at_the_end():
@@ -275,5 +275,5 @@ def test_real_elevation_is_accepted(shared_data):
             image = dataset.read()
         grid = Grid(height=512, width=512, tile_px=512, margin_px=0)
         check = HeightCheck(4)
-        check.observe(Strip(i=0, panel=area_of(grid, None), image_bhw=image, valid_hw=None))
+        check.observe(Strip(i=0, panel=whole_area(grid), image_bhw=image, valid_hw=None))
         assert check.warning() is None

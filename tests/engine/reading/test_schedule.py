@@ -4,7 +4,7 @@ from doubles.layers import BlockLayer, noise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flair_engine.grid import Grid, Window, area_of
+from flair_engine.grid import Grid, Window, whole_area
 from flair_engine.reading.layers import array_raster
 from flair_engine.reading.schedule import LABELLED_STRIPS, needed_bytes, panels, rows_at_once, split
 
@@ -12,7 +12,7 @@ from flair_engine.reading.schedule import LABELLED_STRIPS, needed_bytes, panels,
 @pytest.mark.parametrize("width", [1, 500, 100_000])
 def test_panels_cover_the_cores_and_bound_the_columns_held(width):
     raster = array_raster(np.zeros((5, 300, width), np.uint8))
-    area = area_of(Grid(height=300, width=width, tile_px=64, margin_px=8), None)
+    area = whole_area(Grid(height=300, width=width, tile_px=64, margin_px=8))
     cut_up = panels(area, raster, 10_000_000)
     assert [j for panel in cut_up for j in panel.cols] == list(area.cols)
     assert {panel.rows for panel in cut_up} == {area.rows}

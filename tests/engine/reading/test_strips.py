@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flair_engine.errors import ReadError
-from flair_engine.grid import Cores, Grid, Window, area_of, cut
+from flair_engine.grid import Cores, Grid, Window, cut, whole_area
 from flair_engine.reading import schedule
 from flair_engine.reading.canvas import Memory
 from flair_engine.reading.layers import Product, array_raster
@@ -238,7 +238,7 @@ def test_layers_are_closed_when_their_last_row_is_decoded():
     raster = raster_of(1300, 40, Product(bands=slice(0, 1), layers=[upper, lower]))
     grid = Grid(height=1300, width=40, tile_px=64, margin_px=0)
     for strip in read_strips(
-        raster, area_of(grid, None), range(grid.rows), threads=1, counter=ReadCounter()
+        raster, whole_area(grid), range(grid.rows), threads=1, counter=ReadCounter()
     ):
         if strip.i == 7:
             assert upper.closed
@@ -262,7 +262,7 @@ def test_a_block_that_cannot_be_read_ends_the_strips():
         600, 40, Product(bands=slice(0, 1), layers=[Broken(noise(1, 600, 40), (64, 64))])
     )
     grid = Grid(height=600, width=40, tile_px=64, margin_px=0)
-    whole = area_of(grid, None)
+    whole = whole_area(grid)
     strips = read_strips(raster, whole, whole.rows, threads=2, counter=ReadCounter())
     assert next(strips).i == 0
     with pytest.raises(ReadError, match="cannot be decoded"):
@@ -274,7 +274,7 @@ def test_sampled_tiles_are_tiles_of_the_grid(height, width, count):
     image = noise(2, height, width)
     grid = Grid(height=height, width=width, tile_px=64, margin_px=16)
     total = grid.rows * grid.cols
-    tiles = sample_tiles([(array_raster(image), area_of(grid, None))], count, 2)
+    tiles = sample_tiles([(array_raster(image), whole_area(grid))], count, 2)
     assert len(tiles) == min(count, total)
     for n, tile in enumerate(tiles):
         number = (2 * n + 1) * total // (2 * count) if total > count else n
@@ -302,7 +302,7 @@ def test_tiles_without_a_valid_pixel_are_not_sampled():
     layer = BlockLayer(noise(1, 300, 300), (32, 48), valid_hw=valid_hw)
     raster = raster_of(300, 300, Product(bands=slice(0, 1), layers=[layer]))
     grid = Grid(height=300, width=300, tile_px=64, margin_px=4)
-    assert len(sample_tiles([(raster, area_of(grid, None))], 99, 1)) == 1
+    assert len(sample_tiles([(raster, whole_area(grid))], 99, 1)) == 1
 
 
 @pytest.mark.parametrize("canvases", [2, 3])
@@ -323,7 +323,7 @@ def test_no_more_canvases_are_held_than_there_is_memory_for(canvases, monkeypatc
         return found
 
     monkeypatch.setattr(Memory, "array", array)
-    area, counter = area_of(grid, None), ReadCounter()
+    area, counter = whole_area(grid), ReadCounter()
     size = canvases * 48 * (304 + 16) * 5
     held = None
     for strip in read_strips(

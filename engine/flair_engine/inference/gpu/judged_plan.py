@@ -69,13 +69,15 @@ def open_tensorrt(request: Request) -> TrtBackend:
         if ahead is not None:
             return _given(_wanted_ahead(request, device, ahead), ahead)
         return _kept_or_built(_wanted(request, device))
-    except (EngineError, InferenceError):
+    except BaseException:  # a signal too: the context is given back
         device.close()
         raise
 
 
 def _kept_or_built(wanted: _Wanted) -> TrtBackend:
     backend = _kept(wanted)
+    if isinstance(backend, NoPlan) and wanted.request.plan_sha256:
+        raise _other_plan(wanted, backend)
     if isinstance(backend, NoPlan):
         with wanted.cache.locked(wanted.key, lambda: _tell_of_waiting(wanted.request)):
             backend = _kept(wanted)  # another process may have built it meanwhile
@@ -134,7 +136,7 @@ def _of_key(
         profile=profile_text(request.spec, options.batch),
         flags=flags,
     )
-    cache = PlanCache(request.plan_cache)
+    cache = PlanCache(request.plan_cache, request.plan_sha256)
     return _Wanted(request=request, trt=trt, device=device, options=options, key=key, cache=cache)
 
 
@@ -157,6 +159,14 @@ def _given(wanted: _Wanted, ahead: AheadPlan) -> TrtBackend:
     return backend
 
 
+def _other_plan(wanted: _Wanted, missing: NoPlan) -> EngineError:
+    """Return the error of a plan that has to be a certain one, and is not to be had."""
+    return EngineError(
+        f"the TensorRT plan of all parts is not to be had in {wanted.cache.folder}: {missing.why}",
+        "use machines of one GPU and TensorRT that see that folder, or plan the job again",
+    )
+
+
 def _tell_of_waiting(request: Request) -> None:
     request.notify("another process is building this plan: waiting for it")
 
@@ -172,7 +182,7 @@ def _kept(wanted: _Wanted) -> TrtBackend | NoPlan:
         return NoPlan(why=f"the plan kept there does not serve: {error.what}")
     if found.facts.agreement.origin == "images":
         backend.difference_fp32 = found.facts.agreement.difference
-    elif wanted.request.samples is not None:
+    elif wanted.request.samples is not None and not wanted.request.plan_sha256:
         _judge_and_keep(wanted, backend, found.plan, found.facts.built_s)
     return backend
 

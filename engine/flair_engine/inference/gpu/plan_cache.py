@@ -3,18 +3,17 @@
 A plan runs only on the TensorRT release and the kind of GPU it was built with, and can hold code
 that is executed: so it is found by everything it depends on, its bytes are checked against the
 sidecar before use, a folder that somebody else could write to or replace is refused, and so is
-each file: it has to be a file, no link, of this user or root, that nobody else may write to.
+each file: it has to be a file, no link, of this user or root, that nobody else may write to. Only
+the plan of a job, whose SHA-256 stands in the job, is taken from wherever it lies.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
-
-import filelock
 
 from flair_engine.agreement import Agreement
 from flair_engine.bounded_json import parse
@@ -25,8 +24,11 @@ from flair_engine.inference.kept import (
     DistrustedError,
     not_used,
     own_folder,
+    read_any,
     read_own,
+    usual_folder,
 )
+from flair_engine.locking import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -116,11 +118,15 @@ class NoPlan:
 class PlanCache:
     """Plans in `folder`, which is made if need be.
 
-    Raises EngineError where the folder is not the user's own.
+    Of a plan whose SHA-256 is known beforehand, `plan_sha256`, the bytes are trusted and not the
+    folder, which may be a group's or another user's then; nothing is written to it. Raises
+    EngineError where a folder that has to be the user's own is not.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = own_folder(folder)
+    def __init__(self, folder: Path | None = None, plan_sha256: str | None = None) -> None:
+        self.folder = usual_folder(folder) if plan_sha256 else own_folder(folder)
+        self._plan_sha256 = plan_sha256
+        self._read = read_any if plan_sha256 else read_own
 
     def find(self, key: PlanKey) -> CachedPlan | NoPlan:
         """Return the plan for `key`, or why there is none."""
@@ -129,12 +135,15 @@ class PlanCache:
             return described
         path = self._path(key, ".plan")
         try:
-            plan = read_own(path)
+            plan = self._read(path)
         except FileNotFoundError:
             return NoPlan(why=f"{self._path(key, '.json')} has no plan beside it")
         except (DistrustedError, OSError) as error:
             return NoPlan(why=not_used(path, error))
-        if _sha256(plan) != described.plan_sha256:
+        found_sha256 = _sha256(plan)
+        if self._plan_sha256 not in (None, found_sha256):
+            return NoPlan(why=f"{path} is another plan than that of the job (SHA-256 differs)")
+        if found_sha256 != described.plan_sha256:
             return NoPlan(why=f"{path} is truncated or changed (SHA-256 differs)")
         return CachedPlan(plan=plan, facts=described.facts)
 
@@ -148,7 +157,7 @@ class PlanCache:
     def _described(self, key: PlanKey) -> _Described | NoPlan:
         sidecar = self._path(key, ".json")
         try:
-            description = parse(read_own(sidecar), largest_bytes=SIDECAR_BYTES)
+            description = parse(self._read(sidecar), largest_bytes=SIDECAR_BYTES)
             if description.get("schema") != PLAN_SCHEMA:
                 return NoPlan(why=f"{sidecar} was made by another version of flair-engine")
             difference = key.difference(description["key"])
@@ -212,17 +221,10 @@ class PlanCache:
     @contextmanager
     def locked(self, key: PlanKey, waiting: Callable[[], None]) -> Iterator[None]:
         """Let one process at a time build the plan of `key`; call `waiting` before waiting."""
-        lock = filelock.FileLock(self._path(key, ".lock"), mode=0o600)
-        with self._writing():
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                waiting()
-                lock.acquire(timeout=-1)
-        try:
+        with ExitStack() as held:
+            with self._writing():
+                held.enter_context(locked(self._path(key, ".lock"), waiting=waiting, mode=0o600))
             yield  # the lock also goes with the process, should it die here
-        finally:
-            lock.release()
 
     def _path(self, key: PlanKey, suffix: str) -> Path:
         return self.folder / f"{key.digest}{suffix}"
@@ -234,15 +236,24 @@ class PlanCache:
     def _nearest(self, key: PlanKey) -> str:
         """Say that there is no plan, and how one of the same model differs where there is one."""
         for sidecar in sorted(self.folder.glob("*.json")):
-            other = _key_in(sidecar)
+            other = self._key_in(sidecar)
             if other.get("onnx_sha256") == key.onnx_sha256:
                 return f"there is one with {key.difference(other)}, which does not serve here"
         return "there is none yet"
 
+    def _key_in(self, sidecar: Path) -> dict[str, Any]:
+        """Return the key in a sidecar, empty where it cannot be read."""
+        try:
+            return dict(parse(self._read(sidecar), largest_bytes=SIDECAR_BYTES)["key"])
+        except (DistrustedError, OSError, ValueError, KeyError, TypeError):
+            return {}
+
     def _write(self, path: Path, content: bytes) -> None:
         """Put `content` at `path` whole or not at all, also where the machine stops."""
         with self._writing():
-            write_whole(path, content, mode=0o600)  # a plan can hold code
+            # Who may list the folder may read what is in it, and nobody else may write.
+            readers = self.folder.stat().st_mode & 0o044
+            write_whole(path, content, mode=0o600 | readers)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -257,11 +268,3 @@ class PlanCache:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _key_in(sidecar: Path) -> dict[str, Any]:
-    """Return the key in a sidecar, empty where it cannot be read."""
-    try:
-        return dict(parse(read_own(sidecar), largest_bytes=SIDECAR_BYTES)["key"])
-    except (DistrustedError, OSError, ValueError, KeyError, TypeError):
-        return {}

@@ -77,7 +77,8 @@ class TrtBackend:
         self.batch = batch
         self.device = f"cuda:{device.index}"
         # Another plan may flip near-ties, so a run is continued, and a map signed, with this one.
-        name = hashlib.sha256(loadable.plan).hexdigest()[:8]
+        self.plan_sha256 = hashlib.sha256(loadable.plan).hexdigest()
+        name = self.plan_sha256[:8]
         runtime = f"{titled(trt)} on {device.name}"
         self.description = f"{runtime} ({self.device}), plan {name}"
         self.identity = f"{runtime}, plan {name}"

@@ -1,11 +1,14 @@
+import hashlib
 import json
 import os
 import re
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -319,3 +322,70 @@ def test_where_users_have_no_numbers_modes_and_owners_say_nothing(tmp_path, monk
     cache = PlanCache(tmp_path / "plans")
     open_to_all(cache.store(KEY, b"plan", FACTS))
     assert cache.find(KEY).plan == b"plan"
+
+
+def sha256_of(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o2770, 0o777])
+def test_a_plan_whose_bytes_are_known_is_taken_from_anybody(cache, monkeypatch, mode):
+    """A group's folder, or a container of another user: other bytes are refused."""
+    path = cache.store(KEY, b"plan", FACTS)
+    for place in (cache.folder, path, path.with_suffix(".json")):
+        os.chown(place, 2, -1)
+        place.chmod(mode if place == cache.folder else 0o666)
+    monkeypatch.setattr("os.geteuid", lambda: 1)
+    with pytest.raises(EngineError, match="belongs to user 2, not to you"):
+        PlanCache(cache.folder)
+    known = PlanCache(cache.folder, sha256_of(b"plan"))
+    assert known.find(KEY) == CachedPlan(plan=b"plan", facts=FACTS)
+    assert "there is one with gpu" in known.find(replace(KEY, gpu="other")).why
+    path.write_bytes(b"evil")
+    assert "is another plan than that of the job (SHA-256 differs)" in known.find(KEY).why
+    path.unlink()
+    path.symlink_to(cache.folder / "elsewhere")
+    assert "is a symbolic link" in known.find(KEY).why
+
+
+def test_no_home_for_a_plan_whose_bytes_are_known(monkeypatch):
+    def no_home():
+        raise OSError(2, "the user has no home folder")
+
+    monkeypatch.setattr("flair_engine.inference.kept.default_folder", no_home)
+    with pytest.raises(EngineError, match="the folder for plans cannot be made .*no home"):
+        PlanCache(None, "0" * 64)
+
+
+AS_ANOTHER_USER = """
+import os, sys
+from pathlib import Path
+from flair_engine.inference.gpu.plan_cache import PlanCache, PlanKey
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+key = PlanKey(**eval(sys.argv[2]))
+print(getattr(PlanCache(Path(sys.argv[1]), sys.argv[3]).find(key), "plan", None))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_reads_what_lies_in_a_folder_that_it_may_list():
+    with tempfile.TemporaryDirectory(dir="/tmp") as parent:
+        Path(parent).chmod(0o755)
+        folder = Path(parent) / "plans"
+        folder.mkdir(mode=0o755)
+        os.chown(folder, 1234, -1)
+        cache = PlanCache.__new__(PlanCache)
+        cache.folder = folder
+        path = cache.store(KEY, b"plan", FACTS)
+        for file in folder.iterdir():
+            os.chown(file, 1234, -1)
+            assert stat.S_IMODE(file.stat().st_mode) == 0o644
+        found = [
+            subprocess.run(
+                [sys.executable, "-c", AS_ANOTHER_USER, folder, repr(asdict(KEY)), digest],
+                capture_output=True, text=True, check=True, timeout=30,
+            ).stdout.strip()
+            for digest in (sha256_of(b"plan"), sha256_of(b"other"))
+        ]  # fmt: skip
+        assert path.exists()
+        assert found == ["b'plan'", "None"]

@@ -1,0 +1,1 @@
+"""A territory: one map of any number of files, made in parts by any number of processes."""

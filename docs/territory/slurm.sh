@@ -20,10 +20,12 @@ if [ "$SLURM_ARRAY_TASK_MIN" != 0 ] || [ "$SLURM_ARRAY_TASK_MAX" != $((SLURM_ARR
     exit 2
 fi
 
+worker=
+again=
+trap 'again=yes; [ -z "$worker" ] || kill -TERM "$worker" 2>/dev/null' USR1
 flair-job part "$JOB" --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" &
 worker=$!
-again=
-trap 'again=yes; kill -TERM "$worker" 2>/dev/null' USR1
+[ -z "$again" ] || kill -TERM "$worker" # the signal came before that was known
 
 wait "$worker"
 code=$?

@@ -11,7 +11,7 @@ WALL = 0.85
 """Share of a run that a stage has to be busy for to be what all others wait for. The first batch
 waits for the first strip, and the last rows of the map for the last batch."""
 
-READING = (
+READING_SLOW = (
     "use more --threads where CPUs are idle, or files that decode faster: tiled GeoTIFF with ZSTD "
     "or LZW instead of JPEG 2000"
 )
@@ -34,7 +34,7 @@ def advice_of(
             "a run that short."
         )
     remedies = {
-        "read": f"{READING} (now {threads or 'every CPU'})",
+        "read": f"{READING_SLOW} (now {threads or 'every CPU'})",
         "copy-in": "use a GPU with a faster link",
         "compute": f"try --batch {2 * batch}, or more GPUs with --device cuda:all",
         "copy-out": "leave out outputs that nobody needs, or use a GPU with a faster link",

@@ -7,8 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import rasterio
-
 from flair_engine.grid import Grid
 from flair_engine.manifest import read_model_spec
 from flair_engine.system import free_memory_bytes, has_nvidia_driver
@@ -149,6 +147,8 @@ def best_tile(card: Card, images: Sequence[Path]) -> int:
 
 def arithmetic(images: Sequence[Path], tile_px: int) -> int:
     """Return the pixels of all tiles of images, which is what their labels cost."""
+    import rasterio
+
     tiles = 0
     for path in images:
         with rasterio.open(path) as image:

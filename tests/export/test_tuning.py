@@ -191,7 +191,7 @@ def test_the_geometry_of_the_least_arithmetic_that_fits(
     monkeypatch.setattr(tuning, "MARGIN_PX", 128)
     monkeypatch.setattr(tuning, "free_memory_bytes", lambda: free_gib * 2**30)
     monkeypatch.setattr(
-        tuning.rasterio, "open", lambda _: rasterio.MemoryFile().open(
+        rasterio, "open", lambda _: rasterio.MemoryFile().open(
             driver="GTiff", height=height, width=width, count=1, dtype="uint8", sparse_ok=True
         ),
     )  # fmt: skip

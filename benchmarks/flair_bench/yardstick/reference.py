@@ -129,7 +129,8 @@ class TorchSlot:
     """One batch of PyTorch: a GPU works while the host prepares the next, a CPU in `submit`."""
 
     def __init__(self, network: nn.Module, batch: int, spec: ModelSpec, kind: str) -> None:
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        self._device = torch.device(self.device)
         shape = (batch, len(spec.bands), spec.tile_px, spec.tile_px)
         pinned = self._device.type == "cuda"
         self._host = torch.zeros(shape, dtype=torch.uint8, pin_memory=pinned)

@@ -63,7 +63,7 @@ def test_delivered_products_give_the_labels_of_the_composite(real_block, band_mo
         dsm=(write(tmp_path / "dsm.tif", ground + image[4:] / np.float32(5), transform),),
         dtm=(write(tmp_path / "dtm.tif", ground, transform),),
     )
-    run = RunOptions(device="cpu", threads=2)
+    run = RunOptions(engine="ort", device="cpu", threads=2)
     report = segment(model, inputs, tmp_path / "map.tif", run, write=MapOptions(cog=True))
     composite = write(tmp_path / "composite.tif", image, transform)
     segment(model, [composite], tmp_path / "expected.tif", run)

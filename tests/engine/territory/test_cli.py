@@ -116,7 +116,7 @@ def test_options_of_plan_are_those_of_flair_run():
     ours = {option.name: option for option in command.commands["plan"].params}
     theirs = {option.name: option for option in run_command_of_one.params}
     choices = {f.name for kind in (Inputs, ReadOptions, RunOptions) for f in fields(kind)}
-    choices -= {"images", "plan_sha256"}  # an argument, and what a plan settles
+    choices -= {"images", "plan", "plan_sha256"}  # an argument, and what a job settles
     assert choices <= ours.keys()
     maps = {"bbox", "aoi", "aoi_layer", "cog", "co", "labels", "per_input", "stac", "acquired"}
     for name in {*choices, *maps, "model"}:

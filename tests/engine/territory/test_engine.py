@@ -114,7 +114,7 @@ def test_away_from_the_gpu_the_first_part_says_what_it_is(territory, tmp_path):
     assert (made.run, made.engine) == (GPU, None)
     assert said == ["engine trt: no GPU is here, the first part says what it is"]
     first, other = (
-        SimpleNamespace(description=name, precision="fp16", batch=8) for name in ("A100", "V100")
+        SimpleNamespace(identity=name, precision="fp16", batch=8) for name in ("A100", "V100")
     )
     check_engine(made, first)
     check_engine(made, first)

@@ -72,9 +72,10 @@ def test_what_is_not_for_parts(planned, name, tmp_path):
     assert not (tmp_path / "job").exists()
 
 
-def test_a_plan_built_ahead_is_not_for_parts(planned, tmp_path):
+def test_a_plan_built_ahead_is_not_for_parts(territory, tmp_path):
+    run = replace(CPU, plan=tmp_path / "a.plan")
     with pytest.raises(EngineError, match=r"a\.plan: a plan built ahead is not for the parts of a"):
-        planned(run=replace(CPU, plan=tmp_path / "a.plan"))
+        plan(territory.model, territory.tiles, tmp_path / "job", run)
     assert not (tmp_path / "job").exists()
 
 

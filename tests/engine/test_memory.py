@@ -24,7 +24,7 @@ def job_of(tmp_path, memory_mib=None, **write):
         model=TINY,
         inputs=Inputs(images=("in.tif",)),
         output=tmp_path / "map.tif",
-        run=RunOptions(memory_mib=memory_mib),
+        run=RunOptions(engine="ort", memory_mib=memory_mib),
         write=MapOptions(**write),
     )
 
@@ -59,7 +59,7 @@ def mapped(tmp_path, monkeypatch):
             if done >= share * total:
                 raise KeyboardInterrupt
 
-        run = RunOptions(device="cpu", threads=1, memory_mib=memory_mib)
+        run = RunOptions(engine="ort", device="cpu", threads=1, memory_mib=memory_mib)
         return segment(
             TINY, path, tmp_path / output, run, write=MapOptions(**options), progress=stop
         )

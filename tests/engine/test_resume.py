@@ -25,7 +25,7 @@ STRIP = b'{"panel"'
 
 def run_command(model, source, output, *options):
     command = [sys.executable, "-m", "flair_engine", "-m", model, source, output]
-    return [*map(str, command), "--quiet", "--threads", "2", *options]
+    return [*map(str, command), "--quiet", "--engine", "ort", "--threads", "2", *options]
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def test_a_map_or_one_line(path, band_model, tmp_path):
     model = band_model(*(f"b{n}" for n in range(bands)))
     output = tmp_path / "map.tif"
     command = [sys.executable, "-m", "flair_engine", "-m", model, path, output]
-    options = ["--gsd", "0.2", "--quiet", "--threads", "1"]
+    options = ["--gsd", "0.2", "--quiet", "--engine", "ort", "--threads", "1"]
     if bands != count:
         options += ["--bands", "1"]
     result = subprocess.run(

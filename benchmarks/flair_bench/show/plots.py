@@ -45,7 +45,8 @@ def pictures(figures: Figures) -> list[Figure]:
     if isinstance(figures, ThroughputFigures):
         references = any(run.ratios for run in figures.runs.values())
         drawn = [speed_up(figures)] if references else []
-        return [*drawn, *([stages(figures)] if figures.own_runs else []), roofline(figures)]
+        drawn += [stages(figures)] if figures.own_runs else []
+        return [*drawn, *([roofline(figures)] if figures.network else [])]
     if isinstance(figures, ParityFigures):
         return [agreement_map(figures)]
     if isinstance(figures, AccuracyFigures):

@@ -24,6 +24,7 @@ def words(figure):
         (throughput(), 3),
         (throughput(runs={"ort": whole_run(ratios={}, stages=STAGES)}), 2),
         (throughput(runs={"official": whole_run()}), 2),
+        (throughput(network=()), 2),
         (parity(), 1),
         (accuracy(), 1),
         (geometries(), 1),

@@ -31,7 +31,11 @@ def throughput_chapter(figures: ThroughputFigures) -> Chapter:
             f"works as IGN's flair-detect is published to work; `{BEST}` is PyTorch with "
             "channels_last, argmax inside, the fastest precision here, and this engine's reading."
         ),
-        tables=(_whole_runs(figures), _network_alone(figures), _limits(figures.limits)),
+        tables=(
+            _whole_runs(figures),
+            *([_network_alone(figures)] if figures.network else []),
+            _limits(figures.limits),
+        ),
         notes=(
             *(
                 f"{name}: {_said_of_stages(run.stages)}"

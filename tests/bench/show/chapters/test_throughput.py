@@ -15,6 +15,12 @@ def test_runs_stand_beside_the_references():
     assert throughput_chapter(alone).tables[0].rows[0][5:] == ("-",) * 5
 
 
+def test_without_a_network_alone_there_is_no_table_of_it():
+    runs, limits = throughput_chapter(throughput(network=())).tables
+    assert "whole run" in runs.columns
+    assert "limit" in limits.columns
+
+
 def test_the_network_stands_beside_what_was_measured_in_its_precision():
     network = (network_speed(), network_speed(precision="int8", agreement=None))
     _, alone, limits = throughput_chapter(throughput(network=network)).tables

@@ -27,6 +27,10 @@ def signals_as_before():
     yield
     for name, handler in handlers.items():
         signal.signal(getattr(signal, name), handler)
+    if hasattr(signal, "SIGCHLD"):
+        # PyTorch's DataLoader leaves a handler that hears of every process that ends from then on,
+        # whatever fixture it ran in: workers of pytest have ended at such a signal.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
